@@ -1,0 +1,39 @@
+//! Everything that can happen to a [`crate::replica::Replica`], as a closed enum.
+
+use crate::types::{Index, MemberId, MonoMillis};
+use bytes::Bytes;
+use mechi_proto::mechipb::Command;
+
+/// Names a persist request; counts up from 1 in each process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Names a waiting linearizable read on this member; counts up in each process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// What the shell tells the replica.
+#[derive(Debug)]
+pub enum Input {
+    /// Time went on; the replica makes raft ticks of it.
+    Tick {
+        /// Now, on this boot's monotonic clock.
+        now: MonoMillis,
+    },
+    /// A client's command; its `id` is the shell's, unique in this boot.
+    Propose(Command),
+    /// A client wants to read at a point that includes everything acknowledged before now.
+    Read(ReadId),
+    /// The records of this ticket, and of all earlier ones, are durable.
+    Persisted(Ticket),
+    /// All entries up to this index are applied.
+    Applied(Index),
+    /// A raft message from another member, opaque.
+    Peer(Bytes),
+    /// A message to this member could not be delivered.
+    Unreachable(MemberId),
+    /// An operator, or the stopping shell, wants another leader; 0 lets the replica choose.
+    Transfer(MemberId),
+    /// The log below this index is covered by a durable snapshot and may leave memory.
+    Trimmed(Index),
+}

@@ -1,0 +1,16 @@
+//! The deterministic heart of Mechi: it computes, the shell acts.
+//!
+//! Nothing here has a clock, a thread, a lock, a random number or a socket. A disk is touched only through
+//! [`disk::Disk`], the working store only through [`store::Store`]. What happens comes in as [`input::Input`], what
+//! shall be done goes out as [`effect::Effect`]; the simulator and production run the very same code.
+//!
+//! In reading order:
+pub mod types;
+pub mod limits;
+pub mod record;
+pub mod outcome;
+pub mod input;
+pub mod effect;
+pub mod wal;
+pub mod store;
+pub mod mvcc;

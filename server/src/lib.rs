@@ -1,0 +1,4 @@
+//! Mechi's shell: it listens, writes, waits and keeps time, so that `mechi-replica` only computes.
+//!
+//! In reading order:
+pub mod node;
