@@ -1,1 +1,8 @@
-//! x
+//! What the tests that cross crates share: processes, oracles, a client and random histories.
+
+pub mod client;
+pub mod generate;
+pub mod oracle;
+pub mod process;
+pub mod rng;
+pub mod run;
