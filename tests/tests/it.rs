@@ -2,3 +2,7 @@
 
 #[path = "it/differential.rs"]
 mod differential;
+#[path = "it/etcd_client.rs"]
+mod etcd_client;
+#[path = "it/etcdctl.rs"]
+mod etcdctl;
