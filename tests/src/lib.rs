@@ -4,5 +4,6 @@ pub mod client;
 pub mod generate;
 pub mod oracle;
 pub mod process;
+pub mod raw;
 pub mod rng;
 pub mod run;

@@ -2,6 +2,10 @@
 
 #[path = "it/differential.rs"]
 mod differential;
+#[path = "it/bad_input.rs"]
+mod bad_input;
+#[path = "it/crash.rs"]
+mod crash;
 #[path = "it/etcd_client.rs"]
 mod etcd_client;
 #[path = "it/etcdctl.rs"]
