@@ -2,6 +2,8 @@
 
 #[path = "it/differential.rs"]
 mod differential;
+#[path = "it/memory.rs"]
+mod memory;
 #[path = "it/bad_input.rs"]
 mod bad_input;
 #[path = "it/crash.rs"]
