@@ -34,6 +34,8 @@ pub struct Server {
     pub flags: Vec<String>,
     /// Extra environment, kept over restarts.
     pub env: Vec<(String, String)>,
+    /// A program and its arguments that start the server's program (`nsenter …`); empty for none.
+    pub wrapper: Vec<String>,
     client_port: u16,
     peer_port: u16,
     starts: u32,
@@ -64,6 +66,7 @@ impl Server {
             _temp: None,
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
             env: Vec::new(),
+            wrapper: Vec::new(),
             client_port: free_port(),
             peer_port: free_port(),
             starts: 0,
@@ -96,7 +99,15 @@ impl Server {
             Kind::Mechi => oracle::mechi(),
             Kind::Etcd => oracle::etcd(),
         };
-        let child = Command::new(&program)
+        let mut command = match self.wrapper.split_first() {
+            Some((wrapper, args)) => {
+                let mut command = Command::new(wrapper);
+                command.args(args).arg(&program);
+                command
+            }
+            None => Command::new(&program),
+        };
+        let child = command
             .arg("--name=m1")
             .arg(format!("--data-dir={}", self.data_dir().display()))
             .arg(format!("--listen-client-urls={client}"))

@@ -2,6 +2,8 @@
 
 #[path = "it/differential.rs"]
 mod differential;
+#[path = "it/disk_full.rs"]
+mod disk_full;
 #[path = "it/memory.rs"]
 mod memory;
 #[path = "it/bad_input.rs"]
