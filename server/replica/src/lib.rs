@@ -13,4 +13,5 @@ pub mod input;
 pub mod effect;
 pub mod wal;
 pub mod store;
+pub mod digest;
 pub mod mvcc;
