@@ -14,3 +14,6 @@ pub mod effect;
 pub mod wal;
 pub mod store;
 pub mod mvcc;
+pub mod propose;
+pub mod raft;
+pub mod replica;

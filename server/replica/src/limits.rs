@@ -55,3 +55,18 @@ pub const COMPACTION_HASHES_MAX: usize = 10;
 
 /// Live bytes above which a compaction does not compute its hash: `HashKV` then answers by the new compact revision.
 pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
+
+/// Reads that wait for a read point on one member; above: `too many requests`.
+pub const PENDING_READS_MAX: usize = 65_536;
+
+/// Milliseconds after which an unanswered read round is asked again under a fresh context (etcd: 500).
+pub const READ_ROUND_RETRY_MS: u64 = 500;
+
+/// Milliseconds, beside two election timeouts, after which a read without a read point is refused (etcd: 5 s).
+pub const READ_TIMEOUT_MS: u64 = 5_000;
+
+/// Bytes of applied entries kept in memory for followers that lag a little; beyond, the oldest leave.
+pub const LOG_MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one raft message from a peer; above, it is dropped before it is decoded.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
