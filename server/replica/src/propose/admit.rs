@@ -35,11 +35,13 @@ impl Queue {
     pub(super) fn take_batch(&mut self) -> Vec<Command> {
         let mut taken = Vec::new();
         let mut sum = 0;
-        while let Some((command, bytes)) = self.commands.pop_front_if(|(_, bytes)| {
-            taken.is_empty() || (taken.len() < ENTRY_COMMANDS_MAX && sum + *bytes <= ENTRY_BYTES_MAX)
-        }) {
-            sum += bytes;
-            taken.push(command);
+        while let Some((_, bytes)) = self.commands.front() {
+            let fits = taken.len() < ENTRY_COMMANDS_MAX && sum + *bytes <= ENTRY_BYTES_MAX;
+            if !fits && !taken.is_empty() {
+                break;
+            }
+            sum += *bytes;
+            taken.extend(self.commands.pop_front().map(|(command, _)| command));
         }
         self.bytes -= sum;
         taken

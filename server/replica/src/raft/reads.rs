@@ -95,11 +95,9 @@ impl Reads {
     /// Takes out the waiting reads that have waited too long.
     pub(super) fn overdue(&mut self, now: MonoMillis) -> Vec<ReadId> {
         let timeout_ms = self.timeout_ms;
-        let mut overdue = Vec::new();
-        while let Some(read) = self.waiting.pop_front_if(|read| now.0 >= read.since.0 + timeout_ms) {
-            overdue.push(read.id);
-        }
-        overdue
+        // They wait in the order of their arrival, also after a round was given up.
+        let count = self.waiting.partition_point(|read| now.0 >= read.since.0 + timeout_ms);
+        self.waiting.drain(..count).map(|read| read.id).collect()
     }
 }
 

@@ -71,7 +71,8 @@ impl Writes {
     /// Takes note that the writes up to `ticket` are durable; returns raft's newest ready number among them.
     pub(super) fn persisted(&mut self, ticket: Ticket) -> Option<u64> {
         let mut ready = None;
-        while let Some(write) = self.open.pop_front_if(|write| write.ticket <= ticket) {
+        while self.open.front().is_some_and(|write| write.ticket <= ticket) {
+            let Some(write) = self.open.pop_front() else { break };
             ready = Some(write.ready);
             self.released.extend(write.held);
         }
