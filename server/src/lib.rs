@@ -2,3 +2,6 @@
 //!
 //! In reading order:
 pub mod node;
+pub mod mailbox;
+pub mod propose;
+pub mod wal_thread;

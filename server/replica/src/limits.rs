@@ -70,3 +70,16 @@ pub const LOG_MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of one raft message from a peer; above, it is dropped before it is decoded.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+/// Client events that wait for the driver; above: `too many requests`. Events of our own threads always fit: each
+/// answers something that the driver asked for.
+pub const DRIVER_EVENTS_MAX: usize = 65_536;
+
+/// Bytes of committed entries that wait to be applied; above, new proposals are refused with `too many requests`.
+pub const APPLY_BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds between two ticks of the driver's own clock; raft's tick is the heartbeat interval.
+pub const DRIVER_TICK_MS: u64 = 10;
+
+/// Milliseconds between two attempts to write the log on a full disk.
+pub const DISK_FULL_RETRY_MS: u64 = 200;
