@@ -3,3 +3,6 @@
 //! In reading order:
 pub mod disk;
 pub mod node;
+pub mod mailbox;
+pub mod propose;
+pub mod wal_thread;

@@ -55,3 +55,31 @@ pub const COMPACTION_HASHES_MAX: usize = 10;
 
 /// Live bytes above which a compaction does not compute its hash: `HashKV` then answers by the new compact revision.
 pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
+
+/// Reads that wait for a read point on one member; above: `too many requests`.
+pub const PENDING_READS_MAX: usize = 65_536;
+
+/// Milliseconds after which an unanswered read round is asked again under a fresh context (etcd: 500).
+pub const READ_ROUND_RETRY_MS: u64 = 500;
+
+/// Milliseconds, beside two election timeouts, after which a read without a read point is refused (etcd: 5 s).
+pub const READ_TIMEOUT_MS: u64 = 5_000;
+
+/// Bytes of applied entries kept in memory for followers that lag a little; beyond, the oldest leave.
+pub const LOG_MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one raft message from a peer; above, it is dropped before it is decoded.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+/// Client events that wait for the driver; above: `too many requests`. Events of our own threads always fit: each
+/// answers something that the driver asked for.
+pub const DRIVER_EVENTS_MAX: usize = 65_536;
+
+/// Bytes of committed entries that wait to be applied; above, new proposals are refused with `too many requests`.
+pub const APPLY_BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds between two ticks of the driver's own clock; raft's tick is the heartbeat interval.
+pub const DRIVER_TICK_MS: u64 = 10;
+
+/// Milliseconds between two attempts to write the log on a full disk.
+pub const DISK_FULL_RETRY_MS: u64 = 200;
