@@ -14,3 +14,4 @@ pub mod effect;
 pub mod wal;
 pub mod store;
 pub mod mvcc;
+pub mod watch;
