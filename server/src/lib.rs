@@ -2,3 +2,4 @@
 //!
 //! In reading order:
 pub mod node;
+pub mod watch;

@@ -82,3 +82,9 @@ pub const WATCH_GROUP_PER_STREAM_MAX: usize = 64;
 
 /// Requests handled between two slices; the others wait.
 pub const WATCH_REQUESTS_PER_SLICE_MAX: usize = 1_024;
+
+/// Requests of one watch stream that the hub has not handled; beyond, the client waits.
+pub const WATCH_STREAM_REQUESTS_MAX: usize = 64;
+
+/// Messages of one watch stream beyond those that its byte bound allows: answers to the requests under way, fragments.
+pub const WATCH_MESSAGES_SPARE: usize = 4_096;

@@ -2,8 +2,8 @@
 
 use super::hub::{Out, StreamId, WatchHub};
 use super::interval::{Index, Slot};
-use super::slice::{self, Event, Slice};
-use crate::limits::{WATCH_GROUP_MAX, WATCH_GROUP_PER_STREAM_MAX, WATCH_RESPONSE_BYTES_TARGET};
+use super::slice::{Event, Slice};
+use crate::limits::{WATCH_GROUP_MAX, WATCH_GROUP_PER_STREAM_MAX};
 use crate::mvcc::Mvcc;
 use crate::outcome::Fatal;
 use crate::store::Values;
@@ -43,7 +43,7 @@ impl WatchHub {
             return Ok(());
         }
         let range = (self.cursor + 1, through);
-        let slice = slice::read(range, &self.index, &self.watchers, &self.streams, mvcc, values)?;
+        let slice = self.read(range, &self.index, mvcc, values)?;
         self.cursor = slice.end;
         for matches in slice.matches.chunk_by(|a, b| a.0 == b.0) {
             let slot = matches[0].0;
@@ -64,7 +64,7 @@ impl WatchHub {
             Some(from) if from <= self.cursor => {
                 let mut index = Index::default();
                 group.slots.iter().for_each(|&slot| index.insert(&self.watchers.get(slot).filter, slot));
-                slice::read((from, self.cursor), &index, &self.watchers, &self.streams, mvcc, values)?
+                self.read((from, self.cursor), &index, mvcc, values)?
             }
             _ => Slice { end: self.cursor, ..Slice::default() },
         };
@@ -130,7 +130,7 @@ impl WatchHub {
             let main = event(&revision[0]).revision;
             let forms = || revision.iter().filter_map(|at| event(at).form(prev_kv));
             let size: usize = forms().map(Bytes::len).sum();
-            if !pieces.is_empty() && bytes + size > WATCH_RESPONSE_BYTES_TARGET {
+            if !pieces.is_empty() && bytes + size > self.config.response_bytes_target {
                 self.send_events(slot, complete, &pieces, out);
                 pieces.clear();
                 bytes = 0;

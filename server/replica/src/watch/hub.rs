@@ -4,7 +4,10 @@ use super::encode::{Header, Prefixes, WatchMessage};
 use super::filter::{DUPLICATE_ID, Filter};
 use super::interval::{Index, Slot};
 use super::progress::{Dues, Wanted};
-use crate::limits::{GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, WATCH_REQUESTS_PER_SLICE_MAX, WATCH_STREAM_BYTES_MAX};
+use crate::limits::{
+    GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, WATCH_REQUESTS_PER_SLICE_MAX, WATCH_RESPONSE_BYTES_TARGET,
+    WATCH_SLICE_CHANGES_MAX, WATCH_STREAM_BYTES_MAX,
+};
 use crate::mvcc::Mvcc;
 use crate::outcome::Fatal;
 use crate::store::Values;
@@ -19,19 +22,31 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// What the shell's flags decide.
+/// What the shell's flags decide, and the bounds that tests make small.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Bytes from which on a response of several events is split, for watchers that asked for it.
     pub fragment_bytes: usize,
     /// Milliseconds between two progress notifications of a watcher that asked for them and saw nothing else.
     pub progress_interval_ms: u64,
+    /// Bytes that one stream may have been sent and not taken; beyond, its watchers catch up from history.
+    pub stream_bytes_max: usize,
+    /// Bytes of events that one response gathers from several revisions.
+    pub response_bytes_target: usize,
+    /// Changes that one slice reads.
+    pub slice_changes_max: usize,
 }
 
 impl Default for Config {
-    /// etcd's defaults: the largest request and gRPC's share, ten minutes.
+    /// etcd's defaults (the largest request and gRPC's share, ten minutes) and the bounds of `limits`.
     fn default() -> Self {
-        Self { fragment_bytes: REQUEST_BYTES_MAX + GRPC_OVERHEAD_BYTES, progress_interval_ms: 600_000 }
+        Self {
+            fragment_bytes: REQUEST_BYTES_MAX + GRPC_OVERHEAD_BYTES,
+            progress_interval_ms: 600_000,
+            stream_bytes_max: WATCH_STREAM_BYTES_MAX,
+            response_bytes_target: WATCH_RESPONSE_BYTES_TARGET,
+            slice_changes_max: WATCH_SLICE_CHANGES_MAX,
+        }
     }
 }
 
@@ -394,7 +409,7 @@ impl WatchHub {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         assert!(cost <= state.outstanding, "a client cannot take more than it was sent");
         state.outstanding -= cost;
-        if state.outstanding <= WATCH_STREAM_BYTES_MAX / 2 {
+        if state.outstanding <= self.config.stream_bytes_max / 2 {
             state.blocked = false;
             self.place_in_ring(stream);
         }
@@ -499,7 +514,7 @@ impl WatchHub {
         let message = WatchMessage { pieces };
         state.outstanding += message.cost();
         self.events_sent += events.len() as u64;
-        if state.outstanding >= WATCH_STREAM_BYTES_MAX {
+        if state.outstanding >= self.config.stream_bytes_max {
             state.blocked = true;
             self.place_in_ring(stream);
         }

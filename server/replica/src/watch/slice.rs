@@ -1,9 +1,9 @@
 //! Reads one bounded piece of history and finds who wants which of its events.
 
 use super::encode;
-use super::hub::{Streams, Watchers};
+use super::hub::WatchHub;
 use super::interval::{Index, Slot};
-use crate::limits::{WATCH_SLICE_BYTES_MAX, WATCH_SLICE_CHANGES_MAX, WATCH_SLICE_MATCHES_MAX};
+use crate::limits::{WATCH_SLICE_BYTES_MAX, WATCH_SLICE_MATCHES_MAX};
 use crate::mvcc::Mvcc;
 use crate::outcome::Fatal;
 use crate::store::Values;
@@ -35,57 +35,56 @@ impl Event {
     }
 }
 
-/// Reads `from..=through`, or its first part if that is more than one slice holds.
-///
-/// A watcher is matched from its own next revision on. Nothing changes here, so an error leaves nobody with half.
-pub(super) fn read(
-    (from, through): (i64, i64),
-    index: &Index,
-    watchers: &Watchers,
-    streams: &Streams,
-    mvcc: &Mvcc,
-    values: &dyn Values,
-) -> Result<Slice, Fatal> {
-    let mut slice = Slice { end: through, ..Slice::default() };
-    let (mut changes, mut bytes, mut revision, mut hits) = (0, 0, from, Vec::new());
-    for change in mvcc.changes(from) {
-        let main = change.revision.main;
-        if main > through {
-            break;
-        }
-        let full = changes >= WATCH_SLICE_CHANGES_MAX
-            || bytes >= WATCH_SLICE_BYTES_MAX
-            || slice.matches.len() >= WATCH_SLICE_MATCHES_MAX;
-        if full && main != revision {
-            slice.end = main - 1;
-            break;
-        }
-        revision = main;
-        changes += 1;
-        index.matching(change.head.key(), &mut |slot| hits.push(slot));
-        let mut event = Event { revision: main, ..Event::default() };
-        let place = slice.events.len() as u32;
-        let before = slice.matches.len();
-        for slot in hits.drain(..) {
-            let watcher = watchers.get(slot);
-            if main < watcher.next || !watcher.filter.wants(change) {
-                continue;
+impl WatchHub {
+    /// Reads `from..=through` for the watchers in `index`, or its first part if that is more than one slice holds.
+    ///
+    /// A watcher is matched from its own next revision on. Nothing changes here, so an error leaves nobody with half.
+    pub(super) fn read(
+        &self,
+        (from, through): (i64, i64),
+        index: &Index,
+        mvcc: &Mvcc,
+        values: &dyn Values,
+    ) -> Result<Slice, Fatal> {
+        let mut slice = Slice { end: through, ..Slice::default() };
+        let (mut changes, mut bytes, mut revision, mut hits) = (0, 0, from, Vec::new());
+        for change in mvcc.changes(from) {
+            let main = change.revision.main;
+            if main > through {
+                break;
             }
-            slice.matches.push((slot, place));
-            let form = match watcher.filter.prev_kv {
-                true => &mut event.with_prev_kv,
-                false => &mut event.plain,
-            };
-            if form.is_none() && streams.get(&watcher.stream).is_some_and(|stream| stream.has_room()) {
-                let encoded = encode::event(change, watcher.filter.prev_kv, mvcc, values)?;
-                bytes += encoded.len();
-                *form = Some(encoded);
+            let full = changes >= self.config.slice_changes_max
+                || bytes >= WATCH_SLICE_BYTES_MAX
+                || slice.matches.len() >= WATCH_SLICE_MATCHES_MAX;
+            if full && main != revision {
+                slice.end = main - 1;
+                break;
+            }
+            revision = main;
+            changes += 1;
+            index.matching(change.head.key(), &mut |slot| hits.push(slot));
+            let mut event = Event { revision: main, ..Event::default() };
+            let place = slice.events.len() as u32;
+            let before = slice.matches.len();
+            for slot in hits.drain(..) {
+                let watcher = self.watchers.get(slot);
+                if main < watcher.next || !watcher.filter.wants(change) {
+                    continue;
+                }
+                slice.matches.push((slot, place));
+                let prev_kv = watcher.filter.prev_kv;
+                let form = if prev_kv { &mut event.with_prev_kv } else { &mut event.plain };
+                if form.is_none() && self.has_room(watcher.stream) {
+                    let encoded = encode::event(change, prev_kv, mvcc, values)?;
+                    bytes += encoded.len();
+                    *form = Some(encoded);
+                }
+            }
+            if slice.matches.len() > before {
+                slice.events.push(event);
             }
         }
-        if slice.matches.len() > before {
-            slice.events.push(event);
-        }
+        slice.matches.sort_unstable();
+        Ok(slice)
     }
-    slice.matches.sort_unstable();
-    Ok(slice)
 }
