@@ -6,3 +6,4 @@ pub mod node;
 pub mod mailbox;
 pub mod propose;
 pub mod wal_thread;
+pub mod watch;

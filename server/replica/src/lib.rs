@@ -16,13 +16,11 @@ pub mod wal;
 pub mod store;
 pub mod digest;
 pub mod mvcc;
-<<<<<<< HEAD
 pub mod propose;
 pub mod raft;
 pub mod replica;
-=======
 pub mod command;
 pub mod lease;
 pub mod auth;
 pub mod apply;
->>>>>>> apply
+pub mod watch;

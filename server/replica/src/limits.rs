@@ -83,3 +83,35 @@ pub const DRIVER_TICK_MS: u64 = 10;
 
 /// Milliseconds between two attempts to write the log on a full disk.
 pub const DISK_FULL_RETRY_MS: u64 = 200;
+/// Bytes that one watch stream may have been sent and not taken; beyond, its watchers lag and catch up from history.
+pub const WATCH_STREAM_BYTES_MAX: usize = 4 << 20;
+
+/// What a message counts for besides its bytes, so that many small ones are bounded too.
+pub const WATCH_MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Bytes of events that one response gathers from several revisions; one revision is never split for it.
+pub const WATCH_RESPONSE_BYTES_TARGET: usize = 1 << 20;
+
+/// Changes that one slice of dispatch or catch-up reads; the revision that crosses it is still read whole.
+pub const WATCH_SLICE_CHANGES_MAX: usize = 1_000;
+
+/// Pairs of change and watcher that one slice gathers; the revision that crosses it is still gathered whole.
+pub const WATCH_SLICE_MATCHES_MAX: usize = 65_536;
+
+/// Bytes of encoded events that one slice gathers; the revision that crosses it is still gathered whole.
+pub const WATCH_SLICE_BYTES_MAX: usize = 8 << 20;
+
+/// Lagging watchers that share one catch-up slice.
+pub const WATCH_GROUP_MAX: usize = 512;
+
+/// Lagging watchers of one stream in one catch-up slice, so that a crowded stream leaves room for others.
+pub const WATCH_GROUP_PER_STREAM_MAX: usize = 64;
+
+/// Requests handled between two slices; the others wait.
+pub const WATCH_REQUESTS_PER_SLICE_MAX: usize = 1_024;
+
+/// Requests of one watch stream that the hub has not handled; beyond, the client waits.
+pub const WATCH_STREAM_REQUESTS_MAX: usize = 64;
+
+/// Messages of one watch stream beyond those that its byte bound allows: answers to the requests under way, fragments.
+pub const WATCH_MESSAGES_SPARE: usize = 4_096;

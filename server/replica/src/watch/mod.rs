@@ -1,0 +1,17 @@
+//! Watches: changes go in once, each watcher's ordered responses come out, and a slow client costs nobody else.
+//!
+//! A watcher is either *synced* (it has been sent everything up to the hub's cursor and sits in the hub's index) or
+//! *lagging* (it keeps only the next revision that it needs and catches up from the store's history in slices). There
+//! is no private buffer: what a slow client has not been sent is read again from history when it has room.
+//!
+//! In reading order:
+mod hub;
+mod filter;
+mod interval;
+mod slice;
+mod deliver;
+mod progress;
+mod encode;
+
+pub use encode::{Header, WatchMessage};
+pub use hub::{Config, Counters, Input, Out, StreamId, WatchHub};
