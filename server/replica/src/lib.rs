@@ -14,3 +14,7 @@ pub mod effect;
 pub mod wal;
 pub mod store;
 pub mod mvcc;
+pub mod command;
+pub mod lease;
+pub mod auth;
+pub mod apply;
