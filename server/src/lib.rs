@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 pub mod disk;
+pub mod grpc;
 pub mod node;
 pub mod mailbox;
 pub mod propose;

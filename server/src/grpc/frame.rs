@@ -1,0 +1,227 @@
+//! gRPC's framing: five bytes of flag and length before each message, read under a limit.
+
+use crate::grpc::limits::ANSWER_BYTES_MAX;
+use crate::grpc::status::Status;
+use axum::body::Body;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use prost::Message;
+
+/// Bytes before each message: one of flags, four of length.
+pub const PREFIX_BYTES: usize = 5;
+
+/// The messages of one request, in order.
+///
+/// A message that arrived in one piece is a slice of what the connection read; only a torn one is copied.
+pub struct Messages {
+    body: Body,
+    /// Read and not yet used.
+    chunk: Bytes,
+    /// The beginning of a torn message, prefix included; empty between messages.
+    torn: BytesMut,
+    bytes_max: usize,
+    encoding: Option<String>,
+}
+
+impl Messages {
+    /// Reads `body` under a limit of `bytes_max` per message; `headers` name the compression, which is refused.
+    pub fn new(headers: &HeaderMap, body: Body, bytes_max: usize) -> Self {
+        let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding }
+    }
+
+    /// Waits for the next message; `None` once the client has sent its last. Safe to drop and call again.
+    ///
+    /// - Errors: a message above the limit (before it is read), a compressed or a cut one, a reset stream.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        debug_assert!(self.chunk.is_empty(), "take() leaves nothing");
+                        self.chunk = data;
+                    }
+                }
+                // The client reset the stream or its connection broke.
+                Some(Err(_)) => return Err(Status::canceled()),
+                None if self.torn.is_empty() => return Ok(None),
+                None => return Err(Status::cut_message()),
+            }
+        }
+    }
+
+    /// Waits for the next message and decodes it.
+    pub async fn decode<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+        match self.next().await? {
+            Some(message) => M::decode(message).map(Some).map_err(|_| Status::malformed_message(true)),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for the one message of a call that has one.
+    pub async fn only<M: Message + Default>(&mut self) -> Result<M, Status> {
+        let message = self.next().await?.ok_or_else(Status::missing_message)?;
+        M::decode(message).map_err(|_| Status::malformed_message(false))
+    }
+
+    /// Takes a whole message from what was read, or keeps all of that in `torn`.
+    fn take(&mut self) -> Result<Option<Bytes>, Status> {
+        while !self.chunk.is_empty() {
+            if self.torn.is_empty()
+                && let Some(bytes) = self.length(&self.chunk)?
+                && self.chunk.len() - PREFIX_BYTES >= bytes
+            {
+                self.chunk.advance(PREFIX_BYTES);
+                return Ok(Some(self.chunk.split_to(bytes)));
+            }
+            let wanted = self.length(&self.torn)?.map_or(PREFIX_BYTES, |bytes| PREFIX_BYTES + bytes);
+            let taken = self.chunk.split_to(self.chunk.len().min(wanted - self.torn.len()));
+            self.torn.extend_from_slice(&taken);
+            if self.length(&self.torn)?.is_some_and(|bytes| self.torn.len() == PREFIX_BYTES + bytes) {
+                self.torn.advance(PREFIX_BYTES);
+                return Ok(Some(self.torn.split().freeze()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The length in the prefix of a frame, once the prefix is whole.
+    fn length(&self, mut frame: &[u8]) -> Result<Option<usize>, Status> {
+        if frame.len() < PREFIX_BYTES {
+            return Ok(None);
+        }
+        let (flag, bytes) = (frame.get_u8(), frame.get_u32());
+        match flag {
+            0 => {}
+            1 => return Err(Status::compressed(self.encoding.as_deref())),
+            other => return Err(Status::bad_frame(other)),
+        }
+        if bytes as usize > self.bytes_max {
+            return Err(Status::message_too_large(u64::from(bytes), self.bytes_max as u64));
+        }
+        Ok(Some(bytes as usize))
+    }
+}
+
+/// Writes the prefix of a message of `bytes` bytes.
+///
+/// - Errors: a message that no client could take.
+pub fn put_prefix(buffer: &mut BytesMut, bytes: u64) -> Result<(), Status> {
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= ANSWER_BYTES_MAX => {
+            buffer.put_u8(0);
+            buffer.put_u32(length);
+            Ok(())
+        }
+        _ => Err(Status::answer_too_large(bytes)),
+    }
+}
+
+/// Encodes a message with its prefix.
+pub fn encode<M: Message>(message: &M) -> Result<Bytes, Status> {
+    let bytes = message.encoded_len();
+    let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + bytes);
+    put_prefix(&mut buffer, bytes as u64)?;
+    message.encode_raw(&mut buffer);
+    Ok(buffer.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::status::Code;
+    use futures_util::{FutureExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use mechi_proto::etcdserverpb as pb;
+    use proptest::prelude::*;
+
+    fn messages(chunks: Vec<Bytes>, bytes_max: usize) -> Messages {
+        let frames = stream::iter(chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk))));
+        Messages::new(&HeaderMap::new(), Body::new(StreamBody::new(frames)), bytes_max)
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0];
+        frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        frame.extend_from_slice(message);
+        frame
+    }
+
+    fn next(messages: &mut Messages) -> Result<Option<Bytes>, Status> {
+        messages.next().now_or_never().expect("everything has arrived")
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_whole_however_the_bytes_are_cut(
+            sent in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            cuts in prop::collection::vec(1_usize..12, 1..60),
+        ) {
+            let mut rest = Bytes::from(sent.iter().flat_map(|message| framed(message)).collect::<Vec<_>>());
+            let mut chunks = Vec::new();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break }
+                chunks.push(rest.split_to(rest.len().min(*cut)));
+            }
+            let mut messages = messages(chunks, 40);
+            for message in &sent {
+                prop_assert_eq!(next(&mut messages).unwrap().as_deref(), Some(&message[..]));
+            }
+            prop_assert_eq!(next(&mut messages).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_message_above_the_limit_is_refused_by_its_length_alone() {
+        let prefix = Bytes::copy_from_slice(&framed(&[0; 41])[..5]);
+        let refused = next(&mut messages(vec![prefix], 40)).unwrap_err();
+        assert_eq!(refused.text(), "grpc: received message larger than max (41 vs. 40)");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn a_message_at_the_limit_passes() {
+        assert_eq!(next(&mut messages(vec![framed(&[7; 40]).into()], 40)).unwrap().unwrap().len(), 40);
+    }
+
+    #[test]
+    fn a_compressed_message_is_refused() {
+        let mut frame = framed(b"x");
+        frame[0] = 1;
+        let mut plain = messages(vec![frame.clone().into()], 40);
+        assert_eq!(next(&mut plain).unwrap_err().code(), Code::Internal);
+        let mut gzip = messages(vec![frame.into()], 40);
+        gzip.encoding = Some("gzip".into());
+        let refused = next(&mut gzip).unwrap_err();
+        assert_eq!(refused.text(), "grpc: Decompressor is not installed for grpc-encoding \"gzip\"");
+        assert_eq!(refused.code(), Code::Unimplemented);
+    }
+
+    #[test]
+    fn a_cut_message_is_an_error_and_not_the_end() {
+        let cut = Bytes::copy_from_slice(&framed(b"hello")[..7]);
+        assert_eq!(next(&mut messages(vec![cut], 40)).unwrap_err().text(), "unexpected EOF");
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_refused_in_grpc_gos_words() {
+        let mut broken = messages(vec![framed(&[0xff]).into()], 40);
+        let refused = broken.only::<pb::PutRequest>().now_or_never().unwrap().unwrap_err();
+        assert_eq!(
+            refused.text(),
+            "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
+        );
+    }
+
+    #[test]
+    fn encoded_messages_are_read_back() {
+        let sent = pb::PutRequest { key: "k".into(), value: "v".into(), lease: 7, ..Default::default() };
+        let mut messages = messages(vec![encode(&sent).unwrap()], 40);
+        assert_eq!(messages.only::<pb::PutRequest>().now_or_never().unwrap().unwrap(), sent);
+    }
+}

@@ -1,0 +1,37 @@
+//! The methods of etcd's surface that are known and not served: each says so in a sentence.
+
+use crate::grpc::metadata::Kind;
+
+/// The kind of the method at `path` and the sentence it is refused with; `None` if it is served or unknown.
+pub fn refusal(path: &str) -> Option<(Kind, &'static str)> {
+    let (service, method) = path.trim_start_matches('/').split_once('/')?;
+    let kind = match method {
+        "Snapshot" | "Observe" => Kind::ServerStream,
+        _ => Kind::Unary,
+    };
+    let sentence = match (service, method) {
+        ("etcdserverpb.Cluster", "MemberAdd" | "MemberRemove" | "MemberUpdate" | "MemberPromote") => {
+            "this server does not change its membership yet: a cluster has the one member it started with"
+        }
+        ("etcdserverpb.Maintenance", "Snapshot") => {
+            "this server does not stream snapshots yet: copy its data directory while it is stopped"
+        }
+        ("etcdserverpb.Maintenance", "Downgrade") => {
+            "this server has no older version to downgrade to"
+        }
+        (
+            "etcdserverpb.Auth",
+            "AuthEnable" | "AuthDisable" | "UserAdd" | "UserGet" | "UserList" | "UserDelete" | "UserChangePassword"
+            | "UserGrantRole" | "UserRevokeRole" | "RoleAdd" | "RoleGet" | "RoleList" | "RoleDelete"
+            | "RoleGrantPermission" | "RoleRevokePermission",
+        ) => "this server does not know users and roles yet: authentication cannot be enabled",
+        ("v3lockpb.Lock", "Lock" | "Unlock") => {
+            "this server does not serve the lock service yet: use a client library's lock, made of KV, Lease and Watch"
+        }
+        ("v3electionpb.Election", "Campaign" | "Proclaim" | "Leader" | "Observe" | "Resign") => {
+            "this server does not serve the election service yet: use a client library's election, made of KV, Lease and Watch"
+        }
+        _ => return None,
+    };
+    Some((kind, sentence))
+}
