@@ -1,4 +1,6 @@
 //! Mechi's shell: it listens, writes, waits and keeps time, so that `mechi-replica` only computes.
 //!
 //! In reading order:
+pub mod config;
+pub mod identity;
 pub mod node;
