@@ -3,6 +3,8 @@
 //! In reading order:
 pub mod disk;
 pub mod grpc;
+pub mod config;
+pub mod identity;
 pub mod node;
 pub mod mailbox;
 pub mod propose;
