@@ -21,7 +21,6 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Debug, Default)]
 pub struct Flusher {
     applied: Option<Applied>,
-    /// Tally of the records at or below the applied revision.
     removals: VecDeque<Removal>,
     waiting: usize,
 }
@@ -143,7 +142,11 @@ impl Flush {
                 self.next = *revision;
                 break;
             }
-            if !resident {
+            if !resident && !tombstone {
+                if !mvcc.holds(head.key(), *revision) {
+                    // Compaction has removed it since, and before this flush began: it never comes into the store.
+                    continue;
+                }
                 return Err(Fatal::Bug(format!("value of revision {revision} left memory before it was flushed")));
             }
             bytes += head.wire().len();

@@ -1,7 +1,7 @@
 //! The working store: ordered bytes behind the acknowledgement, which may vanish at any moment.
 //!
 //! In reading order: [`keys`] and [`block`] are the formats, [`applied`] says how far the store is, [`scan`] reads it
-//! whole, [`flush`] fills it, [`usable`] decides at open whether it may be trusted; [`mem`] is its twin in memory and
+//! whole, [`flush`] fills it, [`restore`] brings it back, [`usable`] decides at open whether it may be trusted; [`mem`] is its twin in memory and
 //! [`fmt`] shows its bytes to people.
 
 pub mod applied;
@@ -10,6 +10,7 @@ pub mod flush;
 pub mod fmt;
 pub mod keys;
 pub mod mem;
+pub mod restore;
 pub mod scan;
 pub mod usable;
 
