@@ -1,4 +1,5 @@
 //! Mechi's shell: it listens, writes, waits and keeps time, so that `mechi-replica` only computes.
 //!
 //! In reading order:
+pub mod disk;
 pub mod node;

@@ -11,6 +11,7 @@ pub mod record;
 pub mod outcome;
 pub mod input;
 pub mod effect;
+pub mod disk;
 pub mod wal;
 pub mod store;
 pub mod mvcc;
