@@ -14,4 +14,5 @@ pub mod effect;
 pub mod disk;
 pub mod wal;
 pub mod store;
+pub mod digest;
 pub mod mvcc;
