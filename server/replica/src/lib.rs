@@ -16,3 +16,7 @@ pub mod wal;
 pub mod store;
 pub mod digest;
 pub mod mvcc;
+pub mod command;
+pub mod lease;
+pub mod auth;
+pub mod apply;

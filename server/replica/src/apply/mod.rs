@@ -1,0 +1,237 @@
+//! Committed entries in; answers and events out: a pure function of (state, entry).
+
+pub mod alarm;
+mod chain;
+mod check;
+mod compact;
+pub mod dedupe;
+pub mod kv;
+pub mod lease;
+mod member;
+pub mod state;
+pub mod txn;
+
+use crate::auth::effects::{Asked, Policy, permit};
+use crate::command::decode;
+use crate::effect::{Entry, EntryKind};
+use crate::outcome::{Error, Fatal, Response};
+use crate::store::Values;
+use crate::types::{Index, LeaseId};
+use chain::Chain;
+use check::Before;
+use mechi_proto::etcdserverpb as pb;
+use mechi_proto::mechipb::command::Request;
+use state::State;
+use std::ops::RangeInclusive;
+
+/// An answer for a client, unless this member can no longer be trusted.
+pub type Answered<T> = Result<Result<T, Error>, Fatal>;
+
+/// The boot whose clients wait on this member; for all other batches no answers are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// This member.
+    pub member: u64,
+    /// Its boot counter.
+    pub boot: u64,
+}
+
+/// What came of applied entries, collected over as many as the caller likes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outcomes {
+    /// (command id, answer) of this boot's own commands, in order.
+    pub answers: Vec<(u64, Result<Response, Error>)>,
+    /// What the lessor must know, in order.
+    pub lease_events: Vec<LeaseEvent>,
+    /// The revisions that were written.
+    pub revisions: Option<RangeInclusive<i64>>,
+    /// The newest compaction.
+    pub compaction: Option<i64>,
+    /// Whether an alarm was raised or lowered.
+    pub alarms_changed: bool,
+    /// Whether the cluster's id, a member, or what is known of one changed.
+    pub members_changed: bool,
+}
+
+/// A change of leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseEvent {
+    /// It begins.
+    Granted {
+        /// Which.
+        id: LeaseId,
+        /// Seconds.
+        ttl: i64,
+        /// The entry that granted it.
+        grant_index: Index,
+    },
+    /// It ended, by a revoke or by its expiry.
+    Revoked {
+        /// Which.
+        id: LeaseId,
+        /// The entry that granted it.
+        grant_index: Index,
+    },
+    /// Its remaining time was noted, or the note was cleared.
+    Checkpointed {
+        /// Which.
+        id: LeaseId,
+        /// The entry that granted it.
+        grant_index: Index,
+        /// Seconds; 0 clears.
+        remaining_ttl: i64,
+    },
+}
+
+/// Applies one committed entry.
+///
+/// - Shape: entries come in order without a gap; an empty entry or a configuration change only advances.
+/// - Purity: state and outcomes depend on the entry and the state alone. `answer` and `values` decide only whether
+///   read results are made and where old values are found, so `chain_digest` does not cover those.
+/// - Errors: [`Fatal`] stops the process, with the state half-changed; an [`Error`] is part of the outcome.
+pub fn apply(
+    state: &mut State,
+    entry: &Entry,
+    answer: Answer,
+    values: &dyn Values,
+    out: &mut Outcomes,
+) -> Result<(), Fatal> {
+    if entry.index != state.applied_index + 1 {
+        return Err(Fatal::Bug(format!("entry {} follows applied entry {}", entry.index, state.applied_index)));
+    }
+    let mut chain = Chain(state.chain_digest);
+    chain.mix(entry.index);
+    chain.mix(entry.term);
+    chain.mix(u64::from(crc32c::crc32c(&entry.data)));
+    if entry.kind == EntryKind::Normal && !entry.data.is_empty() {
+        let batch = decode(&entry.data)?;
+        if state.windows.admit(batch.member, batch.boot, batch.number) {
+            let awaited = (Answer { member: batch.member, boot: batch.boot }) == answer;
+            for command in &batch.commands {
+                let Some(request) = &command.request else {
+                    return Err(Fatal::Bug(format!("entry {} holds a command unknown to this version", entry.index)));
+                };
+                let before = state.mvcc.revision();
+                let outcome = match permit(Policy::Off, &command.user, Asked::Command(request), &state.leases) {
+                    Ok(()) => Context { entry, awaited, values }.request(state, request, out)?,
+                    Err(error) => Err(error),
+                };
+                digest(state, &outcome, before, &mut chain);
+                note_revisions(out, before, state.mvcc.revision());
+                if awaited {
+                    out.answers.push((command.id, outcome));
+                }
+            }
+        }
+    }
+    state.chain_digest = chain.0;
+    (state.applied_index, state.applied_term) = (entry.index, entry.term);
+    Ok(())
+}
+
+/// What a command is applied with.
+struct Context<'a> {
+    entry: &'a Entry,
+    awaited: bool,
+    values: &'a dyn Values,
+}
+
+impl Context<'_> {
+    fn request(&self, state: &mut State, request: &Request, out: &mut Outcomes) -> Answered<Response> {
+        if refused_while_corrupt(request) && state.alarms.raised(pb::AlarmType::Corrupt) {
+            return Ok(Err(Error::Corrupt));
+        }
+        let outcome = match request {
+            Request::Put(put) => return self.put(state, put),
+            Request::DeleteRange(delete) => return self.delete_range(state, delete),
+            Request::Txn(txn) => return Ok(txn::txn(state, txn, self.awaited, self.values)?.map(Response::Txn)),
+            Request::Compaction(compaction) => compact::compact(state, compaction, out),
+            Request::LeaseGrant(grant) => lease::grant(state, grant, self.entry.index, out),
+            Request::LeaseRevoke(revoke) => lease::revoke(state, LeaseId(revoke.id), out),
+            Request::LeaseExpire(wish) => lease::expire(state, wish, self.entry.term, out),
+            Request::LeaseCheckpoint(checkpoint) => lease::checkpoint(state, checkpoint, out),
+            Request::Alarm(alarm) => {
+                let (outcome, changed) = state.alarms.apply(alarm);
+                out.alarms_changed |= changed;
+                outcome
+            }
+            Request::MemberPublish(told) => member::publish(state, told, out),
+            Request::ClusterInit(init) => member::init(state, init, out),
+        };
+        Ok(outcome)
+    }
+
+    fn put(&self, state: &mut State, put: &pb::PutRequest) -> Answered<Response> {
+        let before = Before { mvcc: &state.mvcc, leases: &state.leases, values: self.values };
+        if let Err(error) = before.put(put) {
+            return Ok(Err(error));
+        }
+        let mut write = state.mvcc.write();
+        kv::put(&mut write, &mut state.leases, put, self.awaited, self.values).map(|done| Ok(Response::Put(done)))
+    }
+
+    fn delete_range(&self, state: &mut State, delete: &pb::DeleteRangeRequest) -> Answered<Response> {
+        let mut write = state.mvcc.write();
+        let done = kv::delete_range(&mut write, &mut state.leases, delete, self.awaited, self.values)?;
+        Ok(Ok(Response::DeleteRange(done)))
+    }
+}
+
+/// While members disagree about the data, nothing may build on them; alarms and the members' own business go on.
+fn refused_while_corrupt(request: &Request) -> bool {
+    match request {
+        Request::Put(_)
+        | Request::DeleteRange(_)
+        | Request::Txn(_)
+        | Request::Compaction(_)
+        | Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseExpire(_) => true,
+        Request::LeaseCheckpoint(_) | Request::Alarm(_) | Request::MemberPublish(_) | Request::ClusterInit(_) => false,
+    }
+}
+
+/// A header that holds only the revision; the answering member fills in the rest.
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..Default::default() })
+}
+
+fn note_revisions(out: &mut Outcomes, before: i64, after: i64) {
+    if after > before {
+        let first = out.revisions.as_ref().map_or(before + 1, |revisions| *revisions.start());
+        out.revisions = Some(first..=after);
+    }
+}
+
+/// Mixes in what came of one command: its status, the revision, and every change with its record's checksum.
+fn digest(state: &State, outcome: &Result<Response, Error>, before: i64, chain: &mut Chain) {
+    chain.mix(status_code(outcome));
+    chain.mix(state.mvcc.revision() as u64);
+    if state.mvcc.revision() > before {
+        for change in state.mvcc.changes(before + 1) {
+            chain.mix(change.revision.main as u64);
+            chain.mix(u64::from(change.revision.sub) << 1 | u64::from(change.tombstone));
+            chain.mix(u64::from(change.crc));
+        }
+    }
+}
+
+/// Numbers the outcomes that applying can have; persisted in digests, so a number is never given anew.
+fn status_code(outcome: &Result<Response, Error>) -> u64 {
+    match outcome {
+        Ok(_) => 0,
+        Err(Error::KeyNotFound) => 1,
+        Err(Error::LeaseNotFound) => 2,
+        Err(Error::LeaseExists) => 3,
+        Err(Error::LeaseTtlTooLarge) => 4,
+        Err(Error::Compacted) => 5,
+        Err(Error::FutureRevision) => 6,
+        Err(Error::Corrupt) => 7,
+        Err(Error::MemberNotFound) => 8,
+        Err(Error::PermissionDenied) => 9,
+        Err(_) => 255,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The leader's clock over leases; that a lease exists, and what is attached to it, is [`crate::apply::lease`]'s.
+
+pub mod lessor;
