@@ -115,3 +115,31 @@ pub const WATCH_STREAM_REQUESTS_MAX: usize = 64;
 
 /// Messages of one watch stream beyond those that its byte bound allows: answers to the requests under way, fragments.
 pub const WATCH_MESSAGES_SPARE: usize = 4_096;
+/// Bytes of one value in the working store; a record that is larger is cut into parts. Above 7.5 KiB the store was
+/// found to deadlock.
+pub const BLOCK_BYTES_MAX: usize = 4 << 10;
+
+/// Parts of one record in the working store; more are taken for damage.
+pub const RECORD_PARTS_MAX: usize = 1 << 16;
+
+/// Bytes of one batch for the working store, a multiple of `BLOCK_BYTES_MAX`; what is beyond waits for the next batch.
+/// A batch blocks every reader of the store.
+pub const STORE_BATCH_BYTES: usize = 256 << 10;
+
+/// Changes that a flush clones under the state's lock at once; the rest waits for the next slice.
+pub const FLUSH_SLICE_CHANGES: usize = 4_096;
+
+/// Bytes of the state beside keys and values; beyond it the member stops (some 40 million leases).
+pub const STATE_BYTES_MAX: usize = 1 << 30;
+
+/// Revisions that wait for their removal from the working store; beyond it the sweep of old revisions waits.
+pub const REMOVALS_MAX: usize = 1 << 20;
+
+/// Bytes of records in one snapshot chunk, before compression; the record that crosses it still belongs to it.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 4 << 20;
+
+/// A snapshot is made when the log since the last one exceeds this part of the live bytes (1/n).
+pub const SNAPSHOT_LOG_FRACTION: u64 = 2;
+
+/// Bytes of log below which no snapshot is made, however small the data.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
