@@ -103,7 +103,7 @@ pub struct Reads {
     budget: Arc<Semaphore>,
     budget_kib: u32,
     /// Told when the working store fails under a read: the member must stop.
-    fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+    fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
 
 /// The answer to a range, its values not yet gathered.
@@ -133,7 +133,7 @@ impl Reads {
         values: Arc<dyn Values + Send + Sync>,
         views: Arc<Views>,
         budget_bytes: u64,
-        fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+        fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
     ) -> Self {
         let budget_kib = u32::try_from(budget_bytes / 1024).unwrap_or(u32::MAX / 2).clamp(1024, u32::MAX / 2);
         let budget = Arc::new(Semaphore::new(budget_kib as usize));
@@ -331,10 +331,15 @@ impl Reads {
         .await
     }
 
+    /// Reports that the working store failed or answered wrongly: the member stops.
+    pub fn fail(&self, fatal: Fatal) {
+        (self.fatal)(&fatal);
+    }
+
     /// The whole record of an item; a failing store stops the member.
     pub fn record(&self, item: &Item) -> Result<Record, Error> {
         item.record(&*self.values).map_err(|fatal| {
-            (self.fatal)(fatal);
+            self.fail(fatal);
             Error::Stopped
         })
     }
