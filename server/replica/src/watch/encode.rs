@@ -99,13 +99,13 @@ pub(super) fn event(change: &Change, prev_kv: bool, mvcc: &Mvcc, values: &dyn Va
         false => values.load(change.revision)?,
     };
     let main = change.revision.main;
-    let tombstone = change
-        .tombstone
-        .then(|| crate::record::Record::encode(&crate::record::Fields {
+    let tombstone = change.tombstone.then(|| {
+        crate::record::Record::encode(&crate::record::Fields {
             key: change.head.key(),
             mod_revision: main,
             ..Default::default()
-        }));
+        })
+    });
     let kv = tombstone.as_ref().unwrap_or(&loaded).wire();
     let previous = match prev_kv && may_have_previous(change, &loaded)? && main > mvcc.compact_revision() {
         true => mvcc.get(change.head.key(), main - 1).map(|item| item.record(values)).transpose()?,

@@ -5,13 +5,13 @@
 //! is no private buffer: what a slow client has not been sent is read again from history when it has room.
 //!
 //! In reading order:
-mod hub;
-mod filter;
-mod interval;
-mod slice;
 mod deliver;
-mod progress;
 mod encode;
+mod filter;
+mod hub;
+mod interval;
+mod progress;
+mod slice;
 
 pub use encode::{Header, WatchMessage};
 pub use hub::{Config, Counters, Input, Out, StreamId, WatchHub};

@@ -64,15 +64,16 @@ impl WatchHub {
     /// etcd drops a request that it cannot answer at once; here it is answered as soon as it can be, after every event
     /// up to its revision, since responses leave in one order.
     pub(super) fn answer_progress(&mut self, out: &mut Out) {
-        let ready: Vec<StreamId> = self.wanting.iter().copied().filter(|&stream| self.all_synced(stream)).collect();
+        let mut ready: Vec<StreamId> = self.wanting.iter().copied().collect();
+        ready.retain(|&stream| self.all_synced(stream));
         let cursor = self.cursor;
         for stream in ready {
             self.respond(stream, cursor, pb::WatchResponse { watch_id: -1, ..Default::default() }, out);
             let Some(state) = self.streams.get_mut(&stream) else { continue };
-            state.wanted = state.wanted.filter(|wanted| wanted.last > cursor).map(|Wanted { last, .. }| Wanted {
-                first: last,
-                last,
-            });
+            state.wanted = state
+                .wanted
+                .filter(|wanted| wanted.last > cursor)
+                .map(|Wanted { last, .. }| Wanted { first: last, last });
             if state.wanted.is_none() {
                 self.wanting.remove(&stream);
             }
