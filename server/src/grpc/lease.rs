@@ -26,7 +26,7 @@ pub async fn grant(
     if request.id == 0 {
         request.id = random_id();
     }
-    match server.node.propose(Request::LeaseGrant(request)).await? {
+    match server.propose(Request::LeaseGrant(request)).await? {
         Response::LeaseGrant(mut response) => {
             header::fill(&server.node, &mut response.header);
             Ok(response)
@@ -40,7 +40,7 @@ pub async fn revoke(
     server: Arc<Server>,
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Status> {
-    match server.node.propose(Request::LeaseRevoke(request)).await? {
+    match server.propose(Request::LeaseRevoke(request)).await? {
         Response::LeaseRevoke(mut response) => {
             header::fill(&server.node, &mut response.header);
             Ok(response)

@@ -29,7 +29,7 @@ pub async fn alarm(server: Arc<Server>, request: pb::AlarmRequest) -> Result<pb:
             pb::AlarmResponse { header: None, alarms: of_type(server.node.status().alarms, request.alarm) }
         }
         AlarmAction::Activate | AlarmAction::Deactivate => {
-            match server.node.propose(Request::Alarm(request)).await? {
+            match server.propose(Request::Alarm(request)).await? {
                 Response::Alarm(response) => response,
                 other => return Err(unexpected("alarm", &other)),
             }
