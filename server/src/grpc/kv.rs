@@ -65,10 +65,7 @@ pub async fn txn(server: Arc<Server>, request: pb::TxnRequest) -> Result<pb::Txn
 }
 
 /// `KV.Compact`.
-pub async fn compact(
-    server: Arc<Server>,
-    request: pb::CompactionRequest,
-) -> Result<pb::CompactionResponse, Status> {
+pub async fn compact(server: Arc<Server>, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
     let mut response = server.node.compact(request).await?;
     header::fill(&server.node, &mut response.header);
     Ok(response)
@@ -102,12 +99,8 @@ fn streamable(request: &pb::RangeRequest) -> Result<(), Status> {
     if !natural {
         return Err(Status::unimplemented("RangeStream does not support custom sort orders"));
     }
-    let filters = [
-        request.min_mod_revision,
-        request.max_mod_revision,
-        request.min_create_revision,
-        request.max_create_revision,
-    ];
+    let filters =
+        [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision];
     if filters.iter().any(|revision| *revision != 0) {
         return Err(Status::unimplemented("RangeStream does not support revision filters"));
     }
@@ -118,9 +111,7 @@ fn streamable(request: &pb::RangeRequest) -> Result<(), Status> {
 fn chunked(chunks: Chunks, left: u64, last: &pb::RangeResponse, target_bytes: usize) -> Pieces {
     let last = Some(Bytes::from(last.encode_to_vec()));
     let cutter = Cutter { chunks, left, waiting: VecDeque::new(), keys: STREAM_FIRST_CHUNK_KEYS, target_bytes, last };
-    Box::pin(stream::try_unfold(cutter, async |mut cutter| {
-        Ok(cutter.next().await?.map(|message| (message, cutter)))
-    }))
+    Box::pin(stream::try_unfold(cutter, async |mut cutter| Ok(cutter.next().await?.map(|message| (message, cutter)))))
 }
 
 /// Cuts a list into messages that grow or shrink towards a size.

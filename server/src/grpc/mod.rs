@@ -4,21 +4,21 @@
 //! grpc-go's to the letter, ranges and watches go out without being encoded again, and a large answer is streamed.
 //!
 //! In reading order:
-pub mod kv;
-pub mod range_body;
-pub mod watch;
-pub mod lease;
-pub mod cluster;
-pub mod maintenance;
 pub mod auth;
-pub mod health;
-pub mod unserved;
-pub mod header;
-pub mod metadata;
-pub mod status;
 pub mod call;
+pub mod cluster;
 pub mod frame;
+pub mod header;
+pub mod health;
+pub mod kv;
+pub mod lease;
 pub mod limits;
+pub mod maintenance;
+pub mod metadata;
+pub mod range_body;
+pub mod status;
+pub mod unserved;
+pub mod watch;
 
 use crate::node::Node;
 use axum::Router;
@@ -192,9 +192,7 @@ fn unknown(path: &str) -> Status {
 fn not_found() -> Response<Body> {
     let mut response = Response::new(Body::from("404 page not found\n"));
     *response.status_mut() = StatusCode::NOT_FOUND;
-    response
-        .headers_mut()
-        .insert(names::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(names::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -208,7 +206,10 @@ mod tests {
         let texts = [
             ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
             ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),
-            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "unknown service grpc.reflection.v1.ServerReflection"),
+            (
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                "unknown service grpc.reflection.v1.ServerReflection",
+            ),
             ("/a/b/c", "unknown service a/b"),
             ("/", "malformed method name: \"/\""),
         ];
