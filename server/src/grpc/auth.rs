@@ -12,8 +12,7 @@ const FIRST_AUTH_REVISION: u64 = 1;
 /// `Auth.AuthStatus`; etcd answers it from its log, so it waits for a read point.
 pub async fn status(server: Arc<Server>, _: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Status> {
     server.node.linearize().await?;
-    let mut response =
-        pb::AuthStatusResponse { header: None, enabled: false, auth_revision: FIRST_AUTH_REVISION };
+    let mut response = pb::AuthStatusResponse { header: None, enabled: false, auth_revision: FIRST_AUTH_REVISION };
     header::fill(&server.node, &mut response.header);
     Ok(response)
 }

@@ -112,7 +112,8 @@ impl Call {
         let metadata = Metadata::read(&self.headers, Instant::now())?;
         let deadline = metadata.deadline;
         let call = async move {
-            let request = Messages::new(&self.headers, self.body, self.server.options.message_bytes_max()).only().await?;
+            let request =
+                Messages::new(&self.headers, self.body, self.server.options.message_bytes_max()).only().await?;
             metadata.check(&self.server.node, kind, &*self.server.options.observer)?;
             handler(self.server, request).await
         };
@@ -143,9 +144,7 @@ impl Call {
             Ok((pieces, ended))
         };
         match started.await {
-            Ok((pieces, ended)) => {
-                stream_response(Streaming { pieces, ended: Some(ended), report: Some(report) })
-            }
+            Ok((pieces, ended)) => stream_response(Streaming { pieces, ended: Some(ended), report: Some(report) }),
             Err(status) => report.refuse(&status),
         }
     }
@@ -258,10 +257,7 @@ impl http_body::Body for Single {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Some(message) = self.message.take() {
             return Poll::Ready(Some(Ok(Frame::data(message))));
         }
@@ -297,10 +293,7 @@ impl http_body::Body for Streaming {
     type Data = Bytes;
     type Error = BrokenOff;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         let Some(report) = &mut this.report else { return Poll::Ready(None) };
         if let Some(ended) = &mut this.ended

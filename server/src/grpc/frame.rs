@@ -170,7 +170,8 @@ mod tests {
             }
             let mut messages = messages(chunks, 40);
             for message in &sent {
-                prop_assert_eq!(next(&mut messages).unwrap().as_deref(), Some(&message[..]));
+                let read = next(&mut messages).unwrap();
+                prop_assert_eq!(read.as_deref(), Some(&message[..]));
             }
             prop_assert_eq!(next(&mut messages).unwrap(), None);
         }
@@ -212,10 +213,7 @@ mod tests {
     fn bytes_that_are_no_message_are_refused_in_grpc_gos_words() {
         let mut broken = messages(vec![framed(&[0xff]).into()], 40);
         let refused = broken.only::<pb::PutRequest>().now_or_never().unwrap().unwrap_err();
-        assert_eq!(
-            refused.text(),
-            "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
-        );
+        assert_eq!(refused.text(), "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
     }
 
     #[test]

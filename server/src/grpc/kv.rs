@@ -4,14 +4,14 @@ use crate::grpc::call::{End, Pieces};
 use crate::grpc::limits::STREAM_FIRST_CHUNK_KEYS;
 use crate::grpc::range_body::{self, Chunks};
 use crate::grpc::status::Status;
-use crate::grpc::{Server, checks, frame, header};
+use crate::grpc::{Server, frame, header};
 use crate::node::{Kvs, RangeReply};
 use bytes::{Bytes, BytesMut};
 use futures_util::{TryStreamExt, stream};
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-use mechi_proto::etcdserverpb::request_op::Request as Op;
 use mechi_proto::mechipb::command::Request;
+use mechi_replica::command;
 use mechi_replica::outcome::Response;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -20,14 +20,13 @@ use std::sync::Arc;
 
 /// `KV.Range`; the answer's bytes are `range_body`'s.
 pub async fn range(server: Arc<Server>, request: pb::RangeRequest) -> Result<RangeReply, Status> {
-    checks::range(&request)?;
+    command::check_range(&request)?;
     Ok(server.node.range(request).await?)
 }
 
 /// `KV.Put`.
 pub async fn put(server: Arc<Server>, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
-    checks::put(&request)?;
-    match server.node.propose(Request::Put(request)).await? {
+    match server.propose(Request::Put(request)).await? {
         Response::Put(mut response) => {
             header::fill(&server.node, &mut response.header);
             Ok(response)
@@ -41,8 +40,7 @@ pub async fn delete_range(
     server: Arc<Server>,
     request: pb::DeleteRangeRequest,
 ) -> Result<pb::DeleteRangeResponse, Status> {
-    checks::delete_range(&request)?;
-    match server.node.propose(Request::DeleteRange(request)).await? {
+    match server.propose(Request::DeleteRange(request)).await? {
         Response::DeleteRange(mut response) => {
             header::fill(&server.node, &mut response.header);
             Ok(response)
@@ -53,11 +51,11 @@ pub async fn delete_range(
 
 /// `KV.Txn`: one that only reads needs no log entry.
 pub async fn txn(server: Arc<Server>, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
-    checks::txn(&request, server.options.max_txn_ops)?;
-    let mut response = if only_reads(&request) {
+    let mut response = if command::is_read_only(&request) {
+        command::check_txn(&request, server.options.max_txn_ops)?;
         server.node.read_txn(request).await?
     } else {
-        match server.node.propose(Request::Txn(request)).await? {
+        match server.propose(Request::Txn(request)).await? {
             Response::Txn(response) => response,
             other => return Err(unexpected("txn", &other)),
         }
@@ -67,10 +65,7 @@ pub async fn txn(server: Arc<Server>, request: pb::TxnRequest) -> Result<pb::Txn
 }
 
 /// `KV.Compact`.
-pub async fn compact(
-    server: Arc<Server>,
-    request: pb::CompactionRequest,
-) -> Result<pb::CompactionResponse, Status> {
+pub async fn compact(server: Arc<Server>, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
     let mut response = server.node.compact(request).await?;
     header::fill(&server.node, &mut response.header);
     Ok(response)
@@ -78,7 +73,7 @@ pub async fn compact(
 
 /// `KV.RangeStream`: chunks of key-values; header, `more` and `count` come with the last.
 pub async fn range_stream(server: Arc<Server>, request: pb::RangeRequest) -> Result<Pieces, Status> {
-    checks::range(&request)?;
+    command::check_range(&request)?;
     streamable(&request)?;
     let reply = server.node.range(request).await?;
     let last = pb::RangeResponse {
@@ -97,11 +92,6 @@ pub async fn range_stream(server: Arc<Server>, request: pb::RangeRequest) -> Res
     Ok(chunked(chunks, left, &last, server.options.max_request_bytes))
 }
 
-/// Tells whether a txn is served without the log: all its operations are ranges, or it has none.
-fn only_reads(request: &pb::TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).all(|op| matches!(op.request, Some(Op::RequestRange(_))))
-}
-
 /// Refuses what a stream cannot give without gathering everything first, in etcd's order and words.
 fn streamable(request: &pb::RangeRequest) -> Result<(), Status> {
     let natural = request.sort_order == SortOrder::None as i32
@@ -109,12 +99,8 @@ fn streamable(request: &pb::RangeRequest) -> Result<(), Status> {
     if !natural {
         return Err(Status::unimplemented("RangeStream does not support custom sort orders"));
     }
-    let filters = [
-        request.min_mod_revision,
-        request.max_mod_revision,
-        request.min_create_revision,
-        request.max_create_revision,
-    ];
+    let filters =
+        [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision];
     if filters.iter().any(|revision| *revision != 0) {
         return Err(Status::unimplemented("RangeStream does not support revision filters"));
     }
@@ -125,9 +111,7 @@ fn streamable(request: &pb::RangeRequest) -> Result<(), Status> {
 fn chunked(chunks: Chunks, left: u64, last: &pb::RangeResponse, target_bytes: usize) -> Pieces {
     let last = Some(Bytes::from(last.encode_to_vec()));
     let cutter = Cutter { chunks, left, waiting: VecDeque::new(), keys: STREAM_FIRST_CHUNK_KEYS, target_bytes, last };
-    Box::pin(stream::try_unfold(cutter, async |mut cutter| {
-        Ok(cutter.next().await?.map(|message| (message, cutter)))
-    }))
+    Box::pin(stream::try_unfold(cutter, async |mut cutter| Ok(cutter.next().await?.map(|message| (message, cutter)))))
 }
 
 /// Cuts a list into messages that grow or shrink towards a size.
@@ -306,17 +290,5 @@ mod tests {
         let filtered = pb::RangeRequest { max_create_revision: -1, ..Default::default() };
         assert_eq!(refused(filtered.clone()), Err(filter));
         assert_eq!(refused(pb::RangeRequest { sort_order: 2, ..filtered }), Err(sort));
-    }
-
-    #[test]
-    fn a_txn_of_ranges_or_of_nothing_only_reads() {
-        let op = |request| pb::RequestOp { request: Some(request) };
-        let range = || op(Op::RequestRange(pb::RangeRequest::default()));
-        let nested = || op(Op::RequestTxn(pb::TxnRequest::default()));
-        let txn = |success, failure| pb::TxnRequest { compare: vec![], success, failure };
-        assert!(only_reads(&txn(vec![], vec![])));
-        assert!(only_reads(&txn(vec![range()], vec![range()])));
-        assert!(!only_reads(&txn(vec![range()], vec![op(Op::RequestPut(pb::PutRequest::default()))])));
-        assert!(!only_reads(&txn(vec![nested()], vec![])), "etcd sends nested txns through its log");
     }
 }

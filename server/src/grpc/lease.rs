@@ -15,10 +15,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// `Lease.LeaseGrant`: ID 0 asks for any id, and a TTL below the floor is raised to it.
-pub async fn grant(
-    server: Arc<Server>,
-    mut request: pb::LeaseGrantRequest,
-) -> Result<pb::LeaseGrantResponse, Status> {
+pub async fn grant(server: Arc<Server>, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Status> {
     if request.ttl > LEASE_TTL_MAX {
         return Err(Error::LeaseTtlTooLarge.into());
     }
@@ -26,7 +23,7 @@ pub async fn grant(
     if request.id == 0 {
         request.id = random_id();
     }
-    match server.node.propose(Request::LeaseGrant(request)).await? {
+    match server.propose(Request::LeaseGrant(request)).await? {
         Response::LeaseGrant(mut response) => {
             header::fill(&server.node, &mut response.header);
             Ok(response)
@@ -36,11 +33,8 @@ pub async fn grant(
 }
 
 /// `Lease.LeaseRevoke`.
-pub async fn revoke(
-    server: Arc<Server>,
-    request: pb::LeaseRevokeRequest,
-) -> Result<pb::LeaseRevokeResponse, Status> {
-    match server.node.propose(Request::LeaseRevoke(request)).await? {
+pub async fn revoke(server: Arc<Server>, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Status> {
+    match server.propose(Request::LeaseRevoke(request)).await? {
         Response::LeaseRevoke(mut response) => {
             header::fill(&server.node, &mut response.header);
             Ok(response)
@@ -78,9 +72,7 @@ pub async fn time_to_live(
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
     let mut response = match server.node.lease_time_to_live(request.id, request.keys).await {
-        Err(Error::LeaseNotFound) => {
-            pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() }
-        }
+        Err(Error::LeaseNotFound) => pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() },
         other => other?,
     };
     header::fill(&server.node, &mut response.header);
@@ -88,10 +80,7 @@ pub async fn time_to_live(
 }
 
 /// `Lease.LeaseLeases`.
-pub async fn leases(
-    server: Arc<Server>,
-    _: pb::LeaseLeasesRequest,
-) -> Result<pb::LeaseLeasesResponse, Status> {
+pub async fn leases(server: Arc<Server>, _: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Status> {
     let mut response = server.node.lease_leases().await?;
     header::fill(&server.node, &mut response.header);
     Ok(response)

@@ -18,8 +18,8 @@ pub const STORAGE_VERSION: &str = "3.7.0";
 
 /// `Maintenance.Alarm`: GET reads at a read point, the others go through the log.
 pub async fn alarm(server: Arc<Server>, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
-    let action = AlarmAction::try_from(request.action)
-        .map_err(|_| Status::unknown_choice("alarm action", request.action))?;
+    let action =
+        AlarmAction::try_from(request.action).map_err(|_| Status::unknown_choice("alarm action", request.action))?;
     if pb::AlarmType::try_from(request.alarm).is_err() {
         return Err(Status::unknown_choice("alarm type", request.alarm));
     }
@@ -28,12 +28,10 @@ pub async fn alarm(server: Arc<Server>, request: pb::AlarmRequest) -> Result<pb:
             server.node.linearize().await?;
             pb::AlarmResponse { header: None, alarms: of_type(server.node.status().alarms, request.alarm) }
         }
-        AlarmAction::Activate | AlarmAction::Deactivate => {
-            match server.node.propose(Request::Alarm(request)).await? {
-                Response::Alarm(response) => response,
-                other => return Err(unexpected("alarm", &other)),
-            }
-        }
+        AlarmAction::Activate | AlarmAction::Deactivate => match server.propose(Request::Alarm(request)).await? {
+            Response::Alarm(response) => response,
+            other => return Err(unexpected("alarm", &other)),
+        },
     };
     header::fill(&server.node, &mut response.header);
     Ok(response)
@@ -129,10 +127,7 @@ mod tests {
     fn status_names_what_is_wrong() {
         let status = node::Status { alarms: alarms(), ..Default::default() };
         let response = status_response(pb::ResponseHeader::default(), status);
-        assert_eq!(
-            response.errors,
-            ["etcdserver: no leader", "memberID:7 alarm:NOSPACE", "memberID:9 alarm:CORRUPT"]
-        );
+        assert_eq!(response.errors, ["etcdserver: no leader", "memberID:7 alarm:NOSPACE", "memberID:9 alarm:CORRUPT"]);
         let led = node::Status { leader: 7, ..Default::default() };
         assert!(status_response(pb::ResponseHeader::default(), led).errors.is_empty());
     }
@@ -145,10 +140,8 @@ mod tests {
 
     #[test]
     fn only_a_voting_member_takes_the_lead() {
-        let members = [
-            pb::Member { id: 1, ..Default::default() },
-            pb::Member { id: 2, is_learner: true, ..Default::default() },
-        ];
+        let members =
+            [pb::Member { id: 1, ..Default::default() }, pb::Member { id: 2, is_learner: true, ..Default::default() }];
         assert_eq!(check_transferee(&members, 1), Ok(()));
         assert_eq!(check_transferee(&members, 2), Err(Error::BadLeaderTransferee));
         assert_eq!(check_transferee(&members, 3), Err(Error::BadLeaderTransferee));

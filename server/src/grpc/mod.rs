@@ -4,29 +4,31 @@
 //! grpc-go's to the letter, ranges and watches go out without being encoded again, and a large answer is streamed.
 //!
 //! In reading order:
-pub mod kv;
-pub mod range_body;
-pub mod watch;
-pub mod lease;
-pub mod cluster;
-pub mod maintenance;
 pub mod auth;
-pub mod health;
-pub mod unserved;
-pub mod checks;
-pub mod header;
-pub mod metadata;
-pub mod status;
 pub mod call;
+pub mod cluster;
 pub mod frame;
+pub mod header;
+pub mod health;
+pub mod kv;
+pub mod lease;
 pub mod limits;
+pub mod maintenance;
+pub mod metadata;
+pub mod range_body;
+pub mod status;
+pub mod unserved;
+pub mod watch;
 
 use crate::node::Node;
 use axum::Router;
 use axum::body::Body;
 use call::Call;
 use http::{HeaderMap, Request, Response, StatusCode, header as names};
+use mechi_proto::mechipb::command::Request as Command;
+use mechi_replica::command::{self, RequestLimits};
 use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, TXN_OPS_MAX};
+use mechi_replica::outcome::Response as Answer;
 use metadata::Observer;
 use status::Status;
 use std::convert::Infallible;
@@ -53,6 +55,11 @@ impl Options {
         self.max_request_bytes.saturating_add(GRPC_OVERHEAD_BYTES)
     }
 
+    /// What a request may hold.
+    pub fn request_limits(&self) -> RequestLimits {
+        RequestLimits { txn_ops_max: self.max_txn_ops, request_bytes_max: self.max_request_bytes }
+    }
+
     /// The shortest lease, in seconds, under an election timeout in milliseconds.
     pub fn lease_ttl_min(election_timeout_ms: u64) -> i64 {
         i64::try_from(election_timeout_ms.saturating_mul(3).div_ceil(2000)).unwrap_or(i64::MAX)
@@ -76,6 +83,14 @@ pub struct Server {
     pub node: Node,
     /// The flags.
     pub options: Options,
+}
+
+impl Server {
+    /// Puts a request through the log if etcd's API layer would not refuse it.
+    pub async fn propose(&self, request: Command) -> Result<Answer, Status> {
+        command::check(&request, &self.options.request_limits())?;
+        Ok(self.node.propose(request).await?)
+    }
 }
 
 /// A router that serves every gRPC path; merge plain HTTP routes into it. Anything else is answered 404.
@@ -177,9 +192,7 @@ fn unknown(path: &str) -> Status {
 fn not_found() -> Response<Body> {
     let mut response = Response::new(Body::from("404 page not found\n"));
     *response.status_mut() = StatusCode::NOT_FOUND;
-    response
-        .headers_mut()
-        .insert(names::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(names::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -193,7 +206,10 @@ mod tests {
         let texts = [
             ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
             ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),
-            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "unknown service grpc.reflection.v1.ServerReflection"),
+            (
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                "unknown service grpc.reflection.v1.ServerReflection",
+            ),
             ("/a/b/c", "unknown service a/b"),
             ("/", "malformed method name: \"/\""),
         ];

@@ -76,8 +76,11 @@ impl Status {
 
     /// Bytes that are not the wanted message; `streaming` calls have another wording in grpc-go.
     pub fn malformed_message(streaming: bool) -> Self {
-        let context =
-            if streaming { "grpc: failed to unmarshal the received message" } else { "grpc: error unmarshalling request" };
+        let context = if streaming {
+            "grpc: failed to unmarshal the received message"
+        } else {
+            "grpc: error unmarshalling request"
+        };
         // protobuf-go says no more than this of broken wire data, and prost's detail would differ from it.
         Self::new(Code::Internal, format!("{context}: proto: cannot parse invalid wire-format data"))
     }
@@ -198,11 +201,9 @@ pub fn code(error: &Error) -> Code {
         Error::LeaseExists | Error::NotLeader | Error::BadLeaderTransferee | Error::AuthNotEnabled => {
             Code::FailedPrecondition
         }
-        Error::NoLeader
-        | Error::LeaderChanged
-        | Error::Stopped
-        | Error::Timeout
-        | Error::TimeoutWaitAppliedIndex => Code::Unavailable,
+        Error::NoLeader | Error::LeaderChanged | Error::Stopped | Error::Timeout | Error::TimeoutWaitAppliedIndex => {
+            Code::Unavailable
+        }
         Error::Corrupt => Code::DataLoss,
         Error::WatchCanceled => Code::Cancelled,
         Error::PermissionDenied => Code::PermissionDenied,

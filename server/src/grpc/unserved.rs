@@ -16,14 +16,24 @@ pub fn refusal(path: &str) -> Option<(Kind, &'static str)> {
         ("etcdserverpb.Maintenance", "Snapshot") => {
             "this server does not stream snapshots yet: copy its data directory while it is stopped"
         }
-        ("etcdserverpb.Maintenance", "Downgrade") => {
-            "this server has no older version to downgrade to"
-        }
+        ("etcdserverpb.Maintenance", "Downgrade") => "this server has no older version to downgrade to",
         (
             "etcdserverpb.Auth",
-            "AuthEnable" | "AuthDisable" | "UserAdd" | "UserGet" | "UserList" | "UserDelete" | "UserChangePassword"
-            | "UserGrantRole" | "UserRevokeRole" | "RoleAdd" | "RoleGet" | "RoleList" | "RoleDelete"
-            | "RoleGrantPermission" | "RoleRevokePermission",
+            "AuthEnable"
+            | "AuthDisable"
+            | "UserAdd"
+            | "UserGet"
+            | "UserList"
+            | "UserDelete"
+            | "UserChangePassword"
+            | "UserGrantRole"
+            | "UserRevokeRole"
+            | "RoleAdd"
+            | "RoleGet"
+            | "RoleList"
+            | "RoleDelete"
+            | "RoleGrantPermission"
+            | "RoleRevokePermission",
         ) => "this server does not know users and roles yet: authentication cannot be enabled",
         ("v3lockpb.Lock", "Lock" | "Unlock") => {
             "this server does not serve the lock service yet: use a client library's lock, made of KV, Lease and Watch"

@@ -5,7 +5,7 @@
 use crate::grpc::Server;
 use crate::grpc::call::{End, Pieces};
 use crate::grpc::frame::{self, Messages};
-use crate::grpc::limits::{COPY_BYTES_MAX, CHUNK_BYTES};
+use crate::grpc::limits::{CHUNK_BYTES, COPY_BYTES_MAX};
 use crate::grpc::status::Status;
 use crate::node::WatchMessage;
 use bytes::{Bytes, BytesMut};
