@@ -2,4 +2,6 @@
 //!
 //! In reading order:
 pub mod disk;
+pub mod recovery;
+pub mod store;
 pub mod node;

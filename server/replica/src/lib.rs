@@ -20,3 +20,4 @@ pub mod command;
 pub mod lease;
 pub mod auth;
 pub mod apply;
+pub mod snapshot;
