@@ -5,6 +5,8 @@ pub mod disk;
 pub mod grpc;
 pub mod config;
 pub mod identity;
+pub mod recovery;
+pub mod store;
 pub mod node;
 pub mod mailbox;
 pub mod propose;

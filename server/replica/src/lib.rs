@@ -27,3 +27,4 @@ pub mod store;
 pub mod types;
 pub mod wal;
 pub mod watch;
+pub mod snapshot;
