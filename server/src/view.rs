@@ -252,13 +252,11 @@ impl Reads {
         let mut rest = Some(range.clone());
         while let Some(range) = rest.take() {
             view.touch()?;
-            let state = self.state.read();
-            let next = state.mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
+            let next = self.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
                 totals.keys += 1;
                 totals.framed_bytes += framed(len(&item));
                 totals.keys < limit
             });
-            drop(state);
             rest = next.filter(|_| totals.keys < limit).map(|from| KeyRange { from, to: range.to });
             tokio::task::yield_now().await;
         }
@@ -285,12 +283,10 @@ impl Reads {
         let mut rest = Some(range);
         while let Some(range) = rest.take() {
             view.touch()?;
-            let state = self.state.read();
-            let next = state.mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
+            let next = self.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
                 items.push(item);
                 (items.len() as u64) < fetch
             });
-            drop(state);
             rest = next.filter(|_| (items.len() as u64) < fetch).map(|from| KeyRange { from, to: range.to });
             tokio::task::yield_now().await;
         }
@@ -391,9 +387,8 @@ impl Reader {
                 while items.is_empty() && *left > 0 {
                     let Some(range) = rest.take() else { break };
                     view.touch()?;
-                    let state = self.reads.state.read();
                     let mut stopped_before = None;
-                    let next = state.mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
+                    let next = self.reads.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
                         bytes += framed(wire_len(&item, keys_only));
                         if !items.is_empty() && bytes > target {
                             stopped_before = Some(Bytes::copy_from_slice(item.key()));
@@ -403,7 +398,6 @@ impl Reader {
                         *left -= 1;
                         *left > 0
                     });
-                    drop(state);
                     *rest = stopped_before.or(next).map(|from| KeyRange { from, to: range.to });
                 }
             }

@@ -5,26 +5,23 @@
 //! shall be done goes out as [`effect::Effect`]; the simulator and production run the very same code.
 //!
 //! In reading order:
+pub mod types;
+pub mod limits;
+pub mod record;
+pub mod outcome;
+pub mod input;
 pub mod effect;
+pub mod command;
 pub mod disk;
 pub mod wal;
 pub mod store;
+pub mod snapshot;
 pub mod digest;
 pub mod mvcc;
-pub mod propose;
-pub mod raft;
-pub mod replica;
-pub mod command;
 pub mod lease;
 pub mod auth;
 pub mod apply;
-pub mod input;
-pub mod limits;
-pub mod mvcc;
-pub mod outcome;
-pub mod record;
-pub mod store;
-pub mod types;
-pub mod wal;
 pub mod watch;
-pub mod snapshot;
+pub mod propose;
+pub mod raft;
+pub mod replica;
