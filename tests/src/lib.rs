@@ -1,7 +1,8 @@
-//! What the tests that cross crates share: processes, oracles, a client and random histories.
+//! What the tests that cross crates share: a model, processes, oracles, a client and random histories.
 
 pub mod client;
 pub mod generate;
+pub mod model;
 pub mod oracle;
 pub mod process;
 pub mod raw;
