@@ -5,13 +5,14 @@
 //! shall be done goes out as [`effect::Effect`]; the simulator and production run the very same code.
 //!
 //! In reading order:
-pub mod effect;
-pub mod input;
-pub mod limits;
-pub mod mvcc;
-pub mod outcome;
-pub mod record;
-pub mod store;
 pub mod types;
+pub mod limits;
+pub mod record;
+pub mod outcome;
+pub mod input;
+pub mod effect;
 pub mod wal;
+pub mod store;
+pub mod digest;
+pub mod mvcc;
 pub mod watch;
