@@ -13,5 +13,12 @@ mod interval;
 mod progress;
 mod slice;
 
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod simulate;
+#[cfg(test)]
+mod testing;
+
 pub use encode::{Header, WatchMessage};
 pub use hub::{Config, Counters, Input, Out, StreamId, WatchHub};
