@@ -3,4 +3,6 @@
 //! In reading order:
 pub mod config;
 pub mod identity;
+pub mod metrics;
 pub mod node;
+pub mod telemetry;
