@@ -2,7 +2,9 @@
 //!
 //! In reading order:
 pub mod config;
+pub mod http;
 pub mod identity;
+pub mod listen;
 pub mod metrics;
 pub mod node;
 pub mod telemetry;
