@@ -2,14 +2,19 @@
 //!
 //! In reading order:
 pub mod config;
+pub mod telemetry;
 pub mod identity;
 pub mod node;
+pub mod listen;
+pub mod http;
 pub mod grpc;
+pub mod metrics;
 pub mod mailbox;
 pub mod propose;
 pub mod driver;
 pub mod wal_thread;
 pub mod disk;
+pub mod recovery;
 pub mod apply;
 pub mod view;
 pub mod pages;

@@ -14,6 +14,15 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's HTTP/2 header list; a longer one is refused by the HTTP/2 library.
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 
+/// Bytes that a client may send on one HTTP/2 stream before it is read; the largest default request fits almost.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes that a client may send on one HTTP/2 connection before they are read.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Idle time after which the system probes a TCP connection, so that a vanished client's is closed in the end.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
 /// How long open connections may take to end after the shutdown began; then they are dropped.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
