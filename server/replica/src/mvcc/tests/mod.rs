@@ -227,7 +227,7 @@ fn eviction_takes_only_what_is_flushed_and_keeps_the_keys() {
 }
 
 #[test]
-fn a_million_small_versions_cost_little_more_than_their_records() {
+fn small_records_cost_less_than_twice_their_payload() {
     let mut mvcc = Mvcc::new();
     let payload = 20_000 * (37 + 256);
     for n in 0..20_000u32 {
@@ -243,14 +243,8 @@ fn a_million_small_versions_cost_little_more_than_their_records() {
 #[test]
 fn restore_refuses_records_that_no_store_can_have_held() {
     let first = |key: &[u8], main| {
-        let fields = crate::record::Fields {
-            key,
-            create_revision: main,
-            mod_revision: main,
-            version: 1,
-            value: b"v",
-            lease: 0,
-        };
+        let fields =
+            crate::record::Fields { key, create_revision: main, mod_revision: main, version: 1, value: b"v", lease: 0 };
         Record::encode(&fields)
     };
     let at = Revision::new;

@@ -137,7 +137,11 @@ impl Run {
         if !of_compaction {
             assert_eq!(hash.compact_revision, compact);
         }
-        assert_eq!(hash.hash, self.model.hash(hash.compact_revision, revision, of_compaction), "the hash at {revision}");
+        assert_eq!(
+            hash.hash,
+            self.model.hash(hash.compact_revision, revision, of_compaction),
+            "the hash at {revision}"
+        );
     }
 
     fn restart(&mut self, share: u8) {
@@ -146,9 +150,8 @@ impl Run {
         // Some of the garbage, as a store may still hold it.
         let garbage_from = between(0, revision, share);
         let retained: Vec<Revision> = self.model.retained(compact).iter().map(|event| event.at).collect();
-        let stored = self.model.history.iter().filter(|event| {
-            event.at.main >= garbage_from || retained.contains(&event.at)
-        });
+        let stored =
+            self.model.history.iter().filter(|event| event.at.main >= garbage_from || retained.contains(&event.at));
         let records = stored.map(|event| {
             (event.at, event.tombstone, event.record.clone(), event.at.main > flushed || event.at.sub == 0)
         });
