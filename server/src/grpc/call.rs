@@ -5,7 +5,7 @@
 
 use crate::grpc::Server;
 use crate::grpc::frame::{self, Messages};
-use crate::grpc::metadata::{Kind, Metadata, Method};
+use crate::grpc::metadata::{Kind, Metadata, Method, Observer};
 use crate::grpc::range_body::{self, Piece};
 use crate::grpc::status::{self, Code, Status};
 use crate::node::RangeReply;
@@ -150,10 +150,7 @@ impl Call {
     }
 
     fn report(&self, kind: Kind) -> Report {
-        let report =
-            Report { server: self.server.clone(), uri: self.uri.clone(), kind, began: Instant::now(), done: false };
-        report.server.options.observer.started(report.method());
-        report
+        Report::new(self.server.options.observer.clone(), self.uri.clone(), kind)
     }
 }
 
@@ -201,7 +198,7 @@ async fn ended(server: Arc<Server>, metadata: Metadata) -> Status {
 
 /// Tells the observer how the call ended; a call that is dropped before was left by its client.
 struct Report {
-    server: Arc<Server>,
+    observer: Arc<dyn Observer>,
     uri: Uri,
     kind: Kind,
     began: Instant,
@@ -209,6 +206,12 @@ struct Report {
 }
 
 impl Report {
+    fn new(observer: Arc<dyn Observer>, uri: Uri, kind: Kind) -> Self {
+        let report = Self { observer, uri, kind, began: Instant::now(), done: false };
+        report.observer.started(report.method());
+        report
+    }
+
     fn method(&self) -> Method<'_> {
         let (service, name) = self.uri.path().trim_start_matches('/').split_once('/').unwrap_or_default();
         Method { service, name, kind: self.kind }
@@ -217,7 +220,7 @@ impl Report {
     fn end(&mut self, code: Code) {
         if !self.done {
             self.done = true;
-            self.server.options.observer.handled(self.method(), code, self.began.elapsed());
+            self.observer.handled(self.method(), code, self.began.elapsed());
         }
     }
 
@@ -323,3 +326,130 @@ impl http_body::Body for Streaming {
 #[derive(Debug, thiserror::Error)]
 #[error("answer broken off: {0}")]
 struct BrokenOff(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use futures_util::{StreamExt, stream};
+    use mechi_proto::etcdserverpb as pb;
+    use mechi_proto::etcdserverpb::kv_client::KvClient;
+    use std::time::Duration;
+    use tokio::sync::mpsc;
+    use tonic::transport::{Channel, Endpoint};
+
+    /// Hands every ended call on.
+    struct Heard(mpsc::UnboundedSender<(String, Kind, Code)>);
+
+    impl Observer for Heard {
+        fn started(&self, _: Method<'_>) {}
+        fn client_request(&self, _: Kind, _: &str) {}
+        fn handled(&self, method: Method<'_>, code: Code, _: Duration) {
+            let _ = self.0.send((format!("{}/{}", method.service, method.name), method.kind, code));
+        }
+    }
+
+    type Ends = mpsc::UnboundedReceiver<(String, Kind, Code)>;
+
+    /// Serves `answer` to every call; gives a real client over a real connection.
+    async fn serve<A>(answer: A) -> (KvClient<Channel>, Ends)
+    where
+        A: Fn(Report) -> Response<Body> + Clone + Send + Sync + 'static,
+    {
+        let (sender, ends) = mpsc::unbounded_channel();
+        let observer = Arc::new(Heard(sender));
+        let router = Router::new().fallback(async move |request: Request<Body>| {
+            answer(Report::new(observer, request.uri().clone(), Kind::ServerStream))
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        (KvClient::new(channel), ends)
+    }
+
+    fn piece(count: i64) -> Result<Bytes, End> {
+        let range_response = Some(pb::RangeResponse { count, ..Default::default() });
+        Ok(frame::encode(&pb::RangeStreamResponse { range_response }).unwrap())
+    }
+
+    fn streaming(
+        pieces: impl Stream<Item = Result<Bytes, End>> + Send + 'static,
+        ended: Option<Ended>,
+        report: Report,
+    ) -> Response<Body> {
+        stream_response(Streaming { pieces: Box::pin(pieces), ended, report: Some(report) })
+    }
+
+    #[tokio::test]
+    async fn a_message_reaches_a_real_client() {
+        let (mut client, mut ends) = serve(|mut report| {
+            let header = Some(pb::ResponseHeader { revision: 7, ..Default::default() });
+            let message = frame::encode(&pb::PutResponse { header, prev_kv: None }).unwrap();
+            report.end(Code::Ok);
+            message_response(message)
+        })
+        .await;
+        let response = client.put(pb::PutRequest::default()).await.unwrap().into_inner();
+        assert_eq!(response.header.unwrap().revision, 7);
+        assert_eq!(ends.recv().await.unwrap(), ("etcdserverpb.KV/Put".into(), Kind::ServerStream, Code::Ok));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_reaches_a_real_client() {
+        let (mut client, mut ends) = serve(|report| report.refuse(&Error::NoSpace.into())).await;
+        let refused = client.put(pb::PutRequest::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!(refused.message(), "etcdserver: mvcc: database space exceeded");
+        assert_eq!(ends.recv().await.unwrap().2, Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_messages_and_its_status() {
+        let (mut client, mut ends) =
+            serve(|report| streaming(stream::iter([piece(1), piece(2), Err(Error::Compacted.into())]), None, report))
+                .await;
+        let mut stream = client.range_stream(pb::RangeRequest::default()).await.unwrap().into_inner();
+        for count in [1, 2] {
+            assert_eq!(stream.message().await.unwrap().unwrap().range_response.unwrap().count, count);
+        }
+        assert_eq!(stream.message().await.unwrap_err().code(), Code::OutOfRange);
+        assert_eq!(ends.recv().await.unwrap().2, Code::OutOfRange);
+    }
+
+    #[tokio::test]
+    async fn an_answer_broken_off_within_a_message_is_an_error_and_never_a_short_answer() {
+        let (mut client, mut ends) = serve(|report| {
+            let half = piece(1).unwrap().slice(..6);
+            streaming(stream::iter([Ok(half), Err(End::Reset("the disk is gone".into()))]), None, report)
+        })
+        .await;
+        assert_eq!(client.range(pb::RangeRequest::default()).await.unwrap_err().code(), Code::Internal);
+        assert_eq!(ends.recv().await.unwrap().2, Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_ends_all_streams_ends_a_silent_one() {
+        let (mut client, mut ends) = serve(|report| {
+            let ended: Ended = Box::pin(async { Error::NoLeader.into() });
+            streaming(stream::pending(), Some(ended), report)
+        })
+        .await;
+        let refused = match client.range_stream(pb::RangeRequest::default()).await {
+            Ok(stream) => stream.into_inner().message().await.unwrap_err(),
+            Err(refused) => refused,
+        };
+        assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "etcdserver: no leader"));
+        assert_eq!(ends.recv().await.unwrap().2, Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_its_client_leaves_is_counted_as_canceled() {
+        let (mut client, mut ends) =
+            serve(|report| streaming(stream::iter([piece(1)]).chain(stream::pending()), None, report)).await;
+        let mut stream = client.range_stream(pb::RangeRequest::default()).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        drop(stream);
+        assert_eq!(ends.recv().await.unwrap().2, Code::Cancelled);
+    }
+}

@@ -24,7 +24,7 @@ use crate::node::Node;
 use axum::Router;
 use axum::body::Body;
 use call::Call;
-use http::{HeaderMap, Request, Response, StatusCode, header as names};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header as names};
 use mechi_proto::mechipb::command::Request as Command;
 use mechi_replica::command::{self, RequestLimits};
 use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, TXN_OPS_MAX};
@@ -129,7 +129,8 @@ impl tower::Service<Request<Body>> for Service {
 
 /// Serves one request.
 async fn serve(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
-    if !is_grpc(request.headers()) {
+    // gRPC needs HTTP/2's trailers; etcd's listener hands HTTP/1 to its mux whatever it carries.
+    if request.version() != Version::HTTP_2 || !is_grpc(request.headers()) {
         return not_found();
     }
     let uri = request.uri().clone();
