@@ -55,3 +55,15 @@ pub const COMPACTION_HASHES_MAX: usize = 10;
 
 /// Live bytes above which a compaction does not compute its hash: `HashKV` then answers by the new compact revision.
 pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.
+pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one log segment (`WalOptions::segment_bytes`); a batch that does not fit gets a larger one.
+pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Log segments kept allocated ahead, so that a full disk is met before the log is.
+pub const WAL_RESERVE_SEGMENTS: usize = 2;
+
+/// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
+pub const WAL_NOTE_BYTES: u64 = 64 << 10;
