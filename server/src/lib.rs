@@ -5,3 +5,4 @@ pub mod node;
 pub mod mailbox;
 pub mod propose;
 pub mod wal_thread;
+pub mod driver;

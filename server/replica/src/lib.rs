@@ -14,13 +14,10 @@ pub mod effect;
 pub mod wal;
 pub mod store;
 pub mod mvcc;
-<<<<<<< HEAD
 pub mod propose;
 pub mod raft;
 pub mod replica;
-=======
 pub mod command;
 pub mod lease;
 pub mod auth;
 pub mod apply;
->>>>>>> apply

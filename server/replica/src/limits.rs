@@ -83,3 +83,6 @@ pub const DRIVER_TICK_MS: u64 = 10;
 
 /// Milliseconds between two attempts to write the log on a full disk.
 pub const DISK_FULL_RETRY_MS: u64 = 200;
+
+/// Milliseconds after which a lease's end is proposed again when its proposal was refused.
+pub const LEASE_EXPIRE_RETRY_MS: u64 = 1_000;
