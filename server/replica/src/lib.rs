@@ -13,6 +13,7 @@ pub mod input;
 pub mod effect;
 pub mod wal;
 pub mod store;
+pub mod digest;
 pub mod mvcc;
 pub mod propose;
 pub mod raft;

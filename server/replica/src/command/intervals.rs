@@ -68,7 +68,7 @@ impl Cover {
         }
         // Whatever begins at or before `to` and ends at or after `from` melts into the new interval; since those
         // kept are disjoint, they are the last ones that begin at or before `to`.
-        while let Some((begin, end)) = self.0.range(..=&to).next_back() {
+        while let Some((begin, end)) = self.0.range::<Bytes, _>(..=&to).next_back() {
             if end < &from {
                 break;
             }
@@ -87,6 +87,6 @@ impl Cover {
     }
 
     fn contains(&self, key: &Bytes) -> bool {
-        self.0.range(..=key).next_back().is_some_and(|(_, end)| key < end)
+        self.0.range::<Bytes, _>(..=key).next_back().is_some_and(|(_, end)| key < end)
     }
 }

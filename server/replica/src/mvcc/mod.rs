@@ -1,11 +1,43 @@
 //! Multi-version keys: etcd's generations over an order-statistic index.
 //!
-//! SKELETON: signatures that others compile against; the bodies are being written.
+//! [`Mvcc`] keeps every retained version of every key, once, in two orders: by key in a [`tree`] that also counts, and
+//! by revision in a [`log`] for watches, for the store and for sweeping. Both share one allocation per record.
+//!
+//! What is retained follows from the compact revision alone, never from how far the physical work is:
+//! a put is garbage once a later version of its key is at or below the compact revision; a tombstone is garbage once
+//! it is below it (the one exactly at it stays, so that a watch from there still sees the DELETE).
+//!
+//! In reading order: `tree`, `key_index`, `log`, `read`, `write`, `compact`, `hash`, `evict`, `restore`.
 
-use crate::outcome::{Error, Fatal};
+mod compact;
+mod evict;
+mod hash;
+mod key_index;
+mod log;
+mod read;
+mod restore;
+mod tree;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use compact::Sweep;
+pub use hash::{HashJob, HashKv};
+pub use restore::Attachment;
+pub use write::Write;
+
+use crate::outcome::Fatal;
 use crate::record::Record;
 use crate::store::Values;
-use crate::types::{KeyRange, Revision};
+use crate::types::Revision;
+use compact::Sweeper;
+use evict::Hand;
+use hash::CompactionHashes;
+use key_index::KeyEntry;
+use log::Log;
+use std::ops::{Add, Sub};
+use tree::Tree;
 
 /// One version of a key as a reader sees it.
 #[derive(Clone, Debug)]
@@ -53,6 +85,18 @@ pub struct Change {
     pub crc: u32,
 }
 
+impl Change {
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        self.head.key()
+    }
+
+    /// The whole record, from memory or else from `values`.
+    pub fn record(&self, values: &dyn Values) -> Result<Record, Fatal> {
+        if self.resident { Ok(self.head.clone()) } else { values.load(self.revision) }
+    }
+}
+
 /// Keys and bytes of a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -62,78 +106,106 @@ pub struct Totals {
     pub framed_bytes: u64,
 }
 
-/// The keys and all their retained versions.
-pub struct Mvcc {}
+impl Add for Totals {
+    type Output = Self;
 
-#[allow(unused_variables, clippy::todo)]
+    fn add(self, other: Self) -> Self {
+        Self { keys: self.keys + other.keys, framed_bytes: self.framed_bytes + other.framed_bytes }
+    }
+}
+
+impl Sub for Totals {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { keys: self.keys - other.keys, framed_bytes: self.framed_bytes - other.framed_bytes }
+    }
+}
+
+/// The keys and all their retained versions.
+pub struct Mvcc {
+    keys: Tree<KeyEntry>,
+    log: Log,
+    revision: i64,
+    compact_revision: i64,
+    /// The store has everything up to this revision; the log may forget it once it is also swept.
+    flushed: i64,
+    /// Sum over the newest versions of the live keys, see [`crate::digest::content`].
+    content_sum: u64,
+    live_bytes: u64,
+    unreclaimed_bytes: u64,
+    /// What the log's running count of garbage was at the compact revision.
+    freed_bytes: u64,
+    /// Bytes of the records and stubs in the index, as allocated.
+    record_bytes: u64,
+    /// Versions in the index that are not their key's newest.
+    older_versions: u64,
+    sweeper: Sweeper,
+    hashes: CompactionHashes,
+    hand: Hand,
+}
+
+impl Default for Mvcc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Mvcc {
     /// Makes the empty store: revision 1, never compacted.
     pub fn new() -> Self {
-        todo!()
+        Self {
+            keys: Tree::new(),
+            log: Log::default(),
+            revision: 1,
+            compact_revision: -1,
+            flushed: 0,
+            content_sum: 0,
+            live_bytes: 0,
+            unreclaimed_bytes: 0,
+            freed_bytes: 0,
+            record_bytes: 0,
+            older_versions: 0,
+            sweeper: Sweeper::new(-1),
+            hashes: CompactionHashes::default(),
+            hand: Hand::default(),
+        }
     }
+
     /// The newest revision.
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.revision
     }
+
     /// The last compaction's revision; -1 before the first.
     pub fn compact_revision(&self) -> i64 {
-        todo!()
+        self.compact_revision
     }
-    /// Checks that `at` (0 or less: now) can be read; returns the revision to read at.
-    pub fn readable(&self, at: i64) -> Result<i64, Error> {
-        todo!()
-    }
-    /// The version of `key` at revision `at` (which is readable).
-    pub fn get(&self, key: &[u8], at: i64) -> Option<Item> {
-        todo!()
-    }
-    /// Visits the live versions of `range` at `at`, ascending, until `visit` returns false.
-    pub fn scan(&self, range: &KeyRange, at: i64, visit: &mut dyn FnMut(Item) -> bool) {
-        todo!()
-    }
-    /// Keys and bytes of `range` at the newest revision, in O(log n).
-    pub fn totals(&self, range: &KeyRange) -> Totals {
-        todo!()
-    }
-    /// The same at revision `at`, corrected by the changes since; `None` if there are too many of them.
-    pub fn totals_at(&self, range: &KeyRange, at: i64) -> Option<Totals> {
-        todo!()
-    }
-    /// Starts a transaction; it takes the next revision with its first change.
-    pub fn write(&mut self) -> Write<'_> {
-        todo!()
-    }
-    /// The retained changes with revision main >= `from`, ascending. Complete for `from` > compact revision.
-    pub fn changes(&self, from: i64) -> Box<dyn Iterator<Item = &Change> + '_> {
-        todo!()
-    }
-    /// Takes effect for new reads at once; physical removal is [`Mvcc::sweep`]'s.
-    pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
-        todo!()
-    }
-}
 
-/// One transaction's writes; reads through [`Write::mvcc`] see them.
-pub struct Write<'a> {
-    _mvcc: &'a mut Mvcc,
-}
+    /// Keys that live at the newest revision.
+    pub fn live_keys(&self) -> u64 {
+        self.keys.total().keys
+    }
 
-#[allow(unused_variables, clippy::todo)]
-impl Write<'_> {
-    /// The store as it stands, with this transaction's changes.
-    pub fn mvcc(&self) -> &Mvcc {
-        todo!()
+    /// Bytes of all revisions that are not compacted: each record's wire form and its key in etcd's revision order
+    /// (17 bytes, a tombstone's 18).
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
-    /// The revision that reads inside the transaction see and headers show: the new one after the first change.
-    pub fn revision(&self) -> i64 {
-        todo!()
+
+    /// Bytes, counted alike, of what is compacted and not yet swept.
+    pub fn unreclaimed_bytes(&self) -> u64 {
+        self.unreclaimed_bytes
     }
-    /// Writes one version; the caller has checked the lease.
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
-        todo!()
+
+    /// The order-free sum over the newest version of every live key; compaction does not change it.
+    pub fn content_sum(&self) -> u64 {
+        self.content_sum
     }
-    /// Deletes `key`; returns whether it lived.
-    pub fn delete(&mut self, key: &[u8]) -> bool {
-        todo!()
+
+    /// Computes [`Mvcc::content_sum`] anew from the index, in O(n).
+    pub fn recompute_content_sum(&self) -> u64 {
+        let live = self.keys.iter_from(&[]).filter(|entry| !entry.latest.tombstone);
+        live.fold(0, |sum, entry| sum.wrapping_add(entry.latest.content()))
     }
 }
