@@ -154,3 +154,6 @@ pub const WAL_RESERVE_SEGMENTS: usize = 2;
 
 /// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
 pub const WAL_NOTE_BYTES: u64 = 64 << 10;
+
+/// Milliseconds after which a lease's end is proposed again when its proposal was refused.
+pub const LEASE_EXPIRE_RETRY_MS: u64 = 1_000;
