@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 pub mod config;
+pub mod front;
 pub mod http;
 pub mod identity;
 pub mod listen;

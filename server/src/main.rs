@@ -1,1 +1,63 @@
-fn main() {}
+//! The `mechi` program: reads what it is told to be, opens the log, and starts a member.
+
+use mechi_server::config::notice::Notice;
+use mechi_server::config::{self, Action, Config, Log};
+use mechi_server::telemetry;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// etcd's exit code for a malformed flag.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let args: Vec<String> = std::env::args_os().skip(1).map(text).collect();
+    let env: Vec<(String, String)> = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    match config::action(&args, &env) {
+        Action::Print(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Action::Usage(text) => {
+            eprint!("{text}");
+            ExitCode::from(USAGE)
+        }
+        Action::Refuse(reason, notices) => match open_log(&Log::default(), &notices) {
+            Ok(()) => refused(&reason),
+            Err(code) => code,
+        },
+        Action::Run(config, notices) => match open_log(&config.log, &notices) {
+            Ok(()) => start(&config),
+            Err(code) => code,
+        },
+    }
+}
+
+/// Opens the log and says what reading the configuration had to say.
+fn open_log(log: &Log, notices: &[Notice]) -> Result<(), ExitCode> {
+    if let Err(error) = telemetry::install(log) {
+        eprintln!("failed to open the log: {error:#}");
+        return Err(ExitCode::FAILURE);
+    }
+    for notice in notices {
+        let fields: Vec<String> = notice.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        match notice.warning {
+            true => tracing::warn!(detail = fields.join(" "), "{}", notice.message),
+            false => tracing::info!(detail = fields.join(" "), "{}", notice.message),
+        }
+    }
+    Ok(())
+}
+
+fn refused(reason: &str) -> ExitCode {
+    tracing::error!(error = reason, "failed to verify flags");
+    ExitCode::FAILURE
+}
+
+fn start(config: &Config) -> ExitCode {
+    tracing::error!(data_dir = %config.data_dir.display(), "this build serves no store");
+    ExitCode::FAILURE
+}
