@@ -43,10 +43,12 @@ fn open_log(log: &Log, notices: &[Notice]) -> Result<(), ExitCode> {
         return Err(ExitCode::FAILURE);
     }
     for notice in notices {
+        // The log's fields have fixed names, so a notice's own go into one of them.
         let fields: Vec<String> = notice.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let fields = (!fields.is_empty()).then(|| fields.join(" "));
         match notice.warning {
-            true => tracing::warn!(detail = fields.join(" "), "{}", notice.message),
-            false => tracing::info!(detail = fields.join(" "), "{}", notice.message),
+            true => tracing::warn!(fields, "{}", notice.message),
+            false => tracing::info!(fields, "{}", notice.message),
         }
     }
     Ok(())
