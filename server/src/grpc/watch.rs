@@ -149,6 +149,7 @@ impl Framer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::metadata::Kind;
     use axum::body::Body;
     use futures_util::FutureExt;
     use http::HeaderMap;
@@ -224,7 +225,7 @@ mod tests {
         let request = WatchRequest { request_union: Some(RequestUnion::ProgressRequest(Default::default())) };
         let body = Body::from(frame::encode(&request).unwrap());
         let (sender, mut received) = mpsc::channel(1);
-        let mut forwarding = Box::pin(forward(Messages::new(&HeaderMap::new(), body, 1000), sender));
+        let mut forwarding = Box::pin(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), sender));
         assert!(forwarding.as_mut().now_or_never().is_none());
         assert_eq!(received.try_recv().unwrap(), request);
         assert_eq!(received.try_recv(), Err(mpsc::error::TryRecvError::Empty));
