@@ -113,7 +113,7 @@ impl Call {
         let deadline = metadata.deadline;
         let call = async move {
             let request =
-                Messages::new(&self.headers, self.body, self.server.options.message_bytes_max()).only().await?;
+                Messages::new(kind, &self.headers, self.body, self.server.options.message_bytes_max()).only().await?;
             metadata.check(&self.server.node, kind, &*self.server.options.observer)?;
             handler(self.server, request).await
         };
@@ -134,7 +134,7 @@ impl Call {
         let started = async {
             let metadata = Metadata::read(&self.headers, Instant::now())?;
             metadata.check(&self.server.node, kind, &*self.server.options.observer)?;
-            let messages = Messages::new(&self.headers, self.body, self.server.options.message_bytes_max());
+            let messages = Messages::new(kind, &self.headers, self.body, self.server.options.message_bytes_max());
             let mut ended: Ended = Box::pin(ended(self.server.clone(), metadata));
             let pieces = tokio::select! {
                 biased;

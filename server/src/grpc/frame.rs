@@ -1,6 +1,7 @@
 //! gRPC's framing: five bytes of flag and length before each message, read under a limit.
 
 use crate::grpc::limits::ANSWER_BYTES_MAX;
+use crate::grpc::metadata::Kind;
 use crate::grpc::status::Status;
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -22,13 +23,15 @@ pub struct Messages {
     torn: BytesMut,
     bytes_max: usize,
     encoding: Option<String>,
+    /// Refusals of a unary call's message are worded otherwise than those of a stream's.
+    streaming: bool,
 }
 
 impl Messages {
     /// Reads `body` under a limit of `bytes_max` per message; `headers` name the compression, which is refused.
-    pub fn new(headers: &HeaderMap, body: Body, bytes_max: usize) -> Self {
+    pub fn new(kind: Kind, headers: &HeaderMap, body: Body, bytes_max: usize) -> Self {
         let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding }
+        Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding, streaming: kind != Kind::Unary }
     }
 
     /// Waits for the next message; `None` once the client has sent its last. Safe to drop and call again.
@@ -49,7 +52,7 @@ impl Messages {
                 // The client reset the stream or its connection broke.
                 Some(Err(_)) => return Err(Status::canceled()),
                 None if self.torn.is_empty() => return Ok(None),
-                None => return Err(Status::cut_message()),
+                None => return Err(Status::cut_message(self.streaming)),
             }
         }
     }
@@ -57,7 +60,7 @@ impl Messages {
     /// Waits for the next message and decodes it.
     pub async fn decode<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
         match self.next().await? {
-            Some(message) => M::decode(message).map(Some).map_err(|_| Status::malformed_message(true)),
+            Some(message) => M::decode(message).map(Some).map_err(|_| Status::malformed_message(self.streaming)),
             None => Ok(None),
         }
     }
@@ -65,7 +68,7 @@ impl Messages {
     /// Waits for the one message of a call that has one.
     pub async fn only<M: Message + Default>(&mut self) -> Result<M, Status> {
         let message = self.next().await?.ok_or_else(Status::missing_message)?;
-        M::decode(message).map_err(|_| Status::malformed_message(false))
+        M::decode(message).map_err(|_| Status::malformed_message(self.streaming))
     }
 
     /// Takes a whole message from what was read, or keeps all of that in `torn`.
@@ -142,7 +145,7 @@ mod tests {
 
     fn messages(chunks: Vec<Bytes>, bytes_max: usize) -> Messages {
         let frames = stream::iter(chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk))));
-        Messages::new(&HeaderMap::new(), Body::new(StreamBody::new(frames)), bytes_max)
+        Messages::new(Kind::Unary, &HeaderMap::new(), Body::new(StreamBody::new(frames)), bytes_max)
     }
 
     fn framed(message: &[u8]) -> Vec<u8> {
@@ -206,7 +209,12 @@ mod tests {
     #[test]
     fn a_cut_message_is_an_error_and_not_the_end() {
         let cut = Bytes::copy_from_slice(&framed(b"hello")[..7]);
-        assert_eq!(next(&mut messages(vec![cut], 40)).unwrap_err().text(), "unexpected EOF");
+        for (streaming, code) in [(false, Code::Unknown), (true, Code::Internal)] {
+            let mut messages = messages(vec![cut.clone()], 40);
+            messages.streaming = streaming;
+            let refused = next(&mut messages).unwrap_err();
+            assert_eq!((refused.code(), refused.text()), (code, "unexpected EOF"));
+        }
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl Status {
         Self::new(Code::Internal, format!("{context}: proto: cannot parse invalid wire-format data"))
     }
 
-    /// The request stream ended within a message.
-    pub fn cut_message() -> Self {
-        Self::new(Code::Internal, "unexpected EOF")
+    /// The request stream ended within a message; grpc-go gives the same text two codes.
+    pub fn cut_message(streaming: bool) -> Self {
+        Self::new(if streaming { Code::Internal } else { Code::Unknown }, "unexpected EOF")
     }
 
     /// A unary call without its one message, in grpc-go's words.

@@ -45,3 +45,39 @@ pub fn refusal(path: &str) -> Option<(Kind, &'static str)> {
     };
     Some((kind, sentence))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_protos_is_served_or_refused_with_a_sentence_and_none_is_both() {
+        let dispatch = include_str!("mod.rs");
+        let protos = [
+            include_str!("../../../proto/protos/rpc.proto"),
+            include_str!("../../../proto/protos/lock.proto"),
+            include_str!("../../../proto/protos/election.proto"),
+            include_str!("../../../proto/protos/health.proto"),
+        ];
+        let mut methods = 0;
+        for proto in protos {
+            let mut words = proto.split_ascii_whitespace().peekable();
+            let (mut package, mut service) = ("", "");
+            while let Some(word) = words.next() {
+                match (word, words.peek()) {
+                    ("package", Some(name)) => package = name.trim_end_matches(';'),
+                    ("service", Some(name)) => service = name,
+                    ("rpc", Some(name)) => {
+                        let method = name.split('(').next().expect("split gives at least one");
+                        let path = format!("/{package}.{service}/{method}");
+                        let served = dispatch.contains(&format!("{path:?} =>"));
+                        assert!(served != refusal(&path).is_some(), "{path}: served {served}");
+                        methods += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(methods, 6 + 1 + 5 + 5 + 8 + 17 + 2 + 5 + 2);
+    }
+}

@@ -148,6 +148,7 @@ impl Framer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::metadata::Kind;
     use axum::body::Body;
     use futures_util::FutureExt;
     use http::HeaderMap;
@@ -239,5 +240,12 @@ mod tests {
         watches.stop();
         forwarding.await.unwrap().unwrap();
         thread.join().unwrap();
+        let (sender, mut received) = mpsc::channel(1);
+        let mut forwarding = Box::pin(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), sender));
+        assert!(forwarding.as_mut().now_or_never().is_none());
+        assert_eq!(received.try_recv().unwrap(), request);
+        assert_eq!(received.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        drop(received);
+        forwarding.await.unwrap();
     }
 }
