@@ -21,3 +21,4 @@ pub mod lease;
 pub mod auth;
 pub mod apply;
 pub mod snapshot;
+pub mod recovery;

@@ -84,3 +84,6 @@ pub const SNAPSHOT_LOG_FRACTION: u64 = 2;
 
 /// Bytes of log below which no snapshot is made, however small the data.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+
+/// Entries that the replay at open applies between two looks at the memory that values take.
+pub const REPLAY_ENTRIES_PER_LOOK: usize = 256;
