@@ -157,3 +157,6 @@ pub const WAL_NOTE_BYTES: u64 = 64 << 10;
 
 /// Milliseconds after which a lease's end is proposed again when its proposal was refused.
 pub const LEASE_EXPIRE_RETRY_MS: u64 = 1_000;
+
+/// Entries that the replay at open applies between two looks at the memory that values take.
+pub const REPLAY_ENTRIES_PER_LOOK: usize = 256;
