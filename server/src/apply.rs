@@ -6,6 +6,7 @@ use crate::propose::Pending;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{self, Answer, Outcomes};
 use mechi_replica::effect::Entry;
+use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::store::Values;
 use parking_lot::RwLock;
@@ -54,8 +55,8 @@ pub struct Applying {
     pub backpressure: Box<dyn Fn() + Send>,
     /// Told of every batch: revisions, compactions, alarms, members.
     pub observe: Box<dyn Fn(&Outcomes) + Send>,
-    /// Told how long an entry took, in seconds.
-    pub timed: Box<dyn Fn(f64) + Send>,
+    /// Told of every entry, under the lock: the keys, the first revision that may be new, and the seconds it took.
+    pub counted: Box<dyn Fn(&Mvcc, i64, f64) + Send>,
     /// Told when the state can no longer be trusted: the member must stop.
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
@@ -94,10 +95,10 @@ impl Applying {
         for entry in entries {
             let began = Instant::now();
             let mut state = self.state.write();
+            let before = state.mvcc.revision();
             apply::apply(&mut state, entry, self.answer, &*self.values, &mut out)?;
             revision = state.mvcc.revision();
-            drop(state);
-            (self.timed)(began.elapsed().as_secs_f64());
+            (self.counted)(&state.mvcc, before + 1, began.elapsed().as_secs_f64());
         }
         self.progress.revision.fetch_max(revision, Ordering::Relaxed);
         self.progress.applied_index.fetch_max(last.index, Ordering::Relaxed);

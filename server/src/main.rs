@@ -1,15 +1,20 @@
-//! The `mechi` binary: arguments and environment in, an exit code out.
+//! The `mechi` program: reads what it is told to be, opens the log, and starts a member.
 
-use mechi_server::config::{self, Action};
+use mechi_server::config::notice::Notice;
+use mechi_server::config::{self, Action, Config, Log};
 use mechi_server::{run, telemetry};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// etcd's exit code for a malformed flag.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let args: Vec<String> = std::env::args_os().skip(1).map(text).collect();
     let env: Vec<(String, String)> = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     match config::action(&args, &env) {
         Action::Print(text) => {
@@ -18,23 +23,38 @@ fn main() -> ExitCode {
         }
         Action::Usage(text) => {
             eprint!("{text}");
-            ExitCode::from(2)
+            ExitCode::from(USAGE)
         }
-        Action::Refuse(reason, notices) => {
-            if let Err(error) = telemetry::install(&config::Log::default()) {
-                eprintln!("{error:#}");
-            }
-            run::log_notices(&notices);
-            tracing::error!(error = reason, "failed to start");
-            ExitCode::FAILURE
-        }
-        Action::Run(config, notices) => {
-            if let Err(error) = telemetry::install(&config.log) {
-                eprintln!("{error:#}");
-                return ExitCode::FAILURE;
-            }
-            run::log_notices(&notices);
-            run::run(*config)
+        Action::Refuse(reason, notices) => match open_log(&Log::default(), &notices) {
+            Ok(()) => refused(&reason),
+            Err(code) => code,
+        },
+        Action::Run(config, notices) => match open_log(&config.log, &notices) {
+            Ok(()) => run::run(&config),
+            Err(code) => code,
+        },
+    }
+}
+
+/// Opens the log and says what reading the configuration had to say.
+fn open_log(log: &Log, notices: &[Notice]) -> Result<(), ExitCode> {
+    if let Err(error) = telemetry::install(log) {
+        eprintln!("failed to open the log: {error:#}");
+        return Err(ExitCode::FAILURE);
+    }
+    for notice in notices {
+        // The log's fields have fixed names, so a notice's own go into one of them.
+        let fields: Vec<String> = notice.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let fields = (!fields.is_empty()).then(|| fields.join(" "));
+        match notice.warning {
+            true => tracing::warn!(fields, "{}", notice.message),
+            false => tracing::info!(fields, "{}", notice.message),
         }
     }
+    Ok(())
+}
+
+fn refused(reason: &str) -> ExitCode {
+    tracing::error!(error = reason, "failed to verify flags");
+    ExitCode::FAILURE
 }

@@ -3,6 +3,7 @@
 use crate::apply::Progress;
 use crate::driver::DriverHandle;
 use crate::quota::QuotaGuard;
+use crate::store::flush::Keeper;
 pub use crate::view::{Chunk, Kvs, RangeReply, Reader};
 use crate::view::Reads;
 pub use crate::watch::{WatchMessage, WatchStream};
@@ -42,8 +43,8 @@ pub struct Inner {
     pub progress: Arc<Progress>,
     /// What may still grow.
     pub quota: QuotaGuard,
-    /// The newest compaction that is swept, for those that wait for it.
-    pub swept: watch::Receiver<i64>,
+    /// Sweeps, flushes and snapshots.
+    pub keeper: Arc<Keeper>,
     /// Becomes true when the member stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -150,15 +151,14 @@ impl Node {
     /// Compacts; with `physical` it answers once the old revisions are gone from memory.
     pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
         let physical = request.physical;
-        let revision = request.revision;
         let response = match self.propose(Request::Compaction(request)).await? {
             Response::Compaction(response) => response,
             other => return Err(self.bug(format!("a compaction was answered with {other:?}"))),
         };
         if physical {
-            let mut swept = self.0.swept.clone();
-            let done = swept.wait_for(|swept| *swept >= revision).await;
-            done.map_err(|_| Error::Stopped)?;
+            let keeper = self.0.keeper.clone();
+            let swept = tokio::task::spawn_blocking(move || keeper.sweep()).await;
+            swept.map_err(|_| Error::Stopped)?;
         }
         Ok(response)
     }
@@ -178,11 +178,11 @@ impl Node {
         let state = self.0.reads.state.read();
         let header = Some(self.header(state.mvcc.revision()));
         Ok(match (remaining, state.leases.get(LeaseId(id))) {
-            (Some(ttl), Some(lease)) => pb::LeaseTimeToLiveResponse {
+            (Some(remaining), Some(lease)) => pb::LeaseTimeToLiveResponse {
                 header,
                 id,
-                ttl,
-                granted_ttl: lease.ttl,
+                ttl: remaining.ttl,
+                granted_ttl: remaining.granted_ttl,
                 keys: if keys { lease.keys().cloned().collect() } else { Vec::new() },
             },
             _ => pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },

@@ -1,6 +1,7 @@
 //! The quota on live bytes: growth is judged when a request is admitted, never when it is applied.
 
 use crate::node::Node;
+use crate::space::Space;
 use crate::view::Reads;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
@@ -25,6 +26,7 @@ struct Guard {
     bytes: u64,
     member_id: u64,
     reads: Reads,
+    space: Arc<Space>,
     /// An alarm is on its way: one is enough.
     raising: AtomicBool,
     refusals: AtomicU64,
@@ -37,12 +39,13 @@ pub fn from_disk(free: u64) -> u64 {
 }
 
 impl QuotaGuard {
-    /// Guards `bytes` (0: no quota).
-    pub fn new(bytes: u64, member_id: u64, reads: Reads) -> Self {
+    /// Guards `bytes` (0: no quota) and the disk's last room.
+    pub fn new(bytes: u64, member_id: u64, reads: Reads, space: Arc<Space>) -> Self {
         Self(Arc::new(Guard {
             bytes,
             member_id,
             reads,
+            space,
             raising: AtomicBool::new(false),
             refusals: AtomicU64::new(0),
         }))
@@ -64,19 +67,20 @@ impl QuotaGuard {
     /// - Errors: `NoSpace`; the alarm is then raised through the log.
     pub async fn admit(&self, node: &Node, request: &Request) -> Result<(), Error> {
         let cost = quota_cost(request);
-        if cost == 0 || self.0.bytes == 0 {
+        let tight = self.0.space.is_tight();
+        if cost == 0 || (self.0.bytes == 0 && !tight) {
             return Ok(());
         }
         let (live, alarmed) = {
             let state = self.0.reads.state.read();
             (state.mvcc.live_bytes(), state.alarms.raised(pb::AlarmType::Nospace))
         };
-        if live.saturating_add(cost) <= self.0.bytes {
+        if !tight && live.saturating_add(cost) <= self.0.bytes {
             return Ok(());
         }
         self.0.refusals.fetch_add(1, Relaxed);
         if !alarmed && !self.0.raising.swap(true, Relaxed) {
-            tracing::warn!(live, cost, quota = self.0.bytes, "the quota is exceeded: growth is refused, NOSPACE is raised");
+            tracing::warn!(live, cost, quota = self.0.bytes, tight, "no space: growth is refused, NOSPACE is raised");
             let alarm = pb::AlarmRequest {
                 action: AlarmAction::Activate as i32,
                 member_id: self.0.member_id,

@@ -4,7 +4,7 @@ use crate::mailbox::{Letters, Mailbox, mailbox};
 use mechi_replica::input::Ticket;
 use mechi_replica::limits::DISK_FULL_RETRY_MS;
 use mechi_replica::outcome::Fatal;
-use mechi_replica::types::Index;
+use mechi_replica::types::{Index, Term};
 use mechi_replica::wal::record::Record;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,12 +22,25 @@ pub trait Log: Send + 'static {
     fn sync(&mut self) -> Result<(), Fatal>;
     /// Notes how far the log is durable; needs no fsync.
     fn mark(&mut self) -> Result<(), Fatal>;
-    /// Frees the log below `index`, which a durable snapshot covers.
-    fn trim(&mut self, index: Index) -> Result<(), Fatal>;
+    /// Notes that a verified snapshot stands, and frees the log that it and its kept predecessor make superfluous.
+    fn snapshot(&mut self, snapshot: Snapshot) -> Result<(), Fatal>;
     /// Closes the log as the last act of an orderly stop, with the store's applied index.
     fn close_clean(&mut self, applied: Index) -> Result<(), Fatal>;
     /// Bytes that the log holds on disk.
     fn bytes(&self) -> u64;
+    /// Bytes of records written so far, those found at open included.
+    fn logged(&self) -> u64;
+}
+
+/// A verified snapshot, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its last entry.
+    pub index: Index,
+    /// That entry's term.
+    pub term: Term,
+    /// Entries below this one may go: the index of the oldest snapshot kept.
+    pub trim: Index,
 }
 
 /// What became of an append.
@@ -59,7 +72,7 @@ pub fn end_process(error: &Fatal) -> ! {
 
 enum Ask {
     Persist { ticket: Ticket, records: Vec<Record>, sync: bool },
-    Trim(Index),
+    Snapshot(Snapshot),
     CloseClean { applied: Index, done: oneshot::Sender<()> },
     Stop,
 }
@@ -74,6 +87,7 @@ pub struct WalHandle {
 #[derive(Default)]
 struct Gauges {
     bytes: AtomicU64,
+    logged: AtomicU64,
     full: AtomicBool,
     syncs: AtomicU64,
 }
@@ -84,9 +98,9 @@ impl WalHandle {
         self.asks.push_owed(Ask::Persist { ticket, records, sync });
     }
 
-    /// Frees the log below `index`, which a durable snapshot covers.
-    pub fn trim(&self, index: Index) {
-        self.asks.push_owed(Ask::Trim(index));
+    /// Notes a durable, verified snapshot and frees the log below it.
+    pub fn snapshot(&self, snapshot: Snapshot) {
+        self.asks.push_owed(Ask::Snapshot(snapshot));
     }
 
     /// Notes an orderly stop with the store's applied index; answers once that is durable. The thread then ends.
@@ -105,6 +119,11 @@ impl WalHandle {
     /// Bytes that the log holds on disk, as of its last write.
     pub fn bytes(&self) -> u64 {
         self.gauges.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of records written so far, those found at open included.
+    pub fn logged(&self) -> u64 {
+        self.gauges.logged.load(Ordering::Relaxed)
     }
 
     /// Tells whether the log waits for space on its disk.
@@ -143,7 +162,7 @@ struct Thread<L> {
 struct Round {
     records: Vec<Record>,
     durable: Option<Ticket>,
-    trim: Option<Index>,
+    snapshot: Option<Snapshot>,
     close: Option<(Index, oneshot::Sender<()>)>,
     stop: bool,
 }
@@ -157,7 +176,7 @@ impl<L: Log> Thread<L> {
 
     fn serve(&mut self) -> Result<(), Fatal> {
         let mut asks = Vec::new();
-        self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
+        self.gauge();
         loop {
             self.letters.take(&mut asks, None);
             let round = collect(asks.drain(..));
@@ -169,8 +188,8 @@ impl<L: Log> Thread<L> {
                 self.gauges.syncs.fetch_add(1, Ordering::Relaxed);
                 (self.hooks.persisted)(ticket);
             }
-            if let Some(index) = round.trim {
-                self.log.trim(index)?;
+            if let Some(snapshot) = round.snapshot {
+                self.log.snapshot(snapshot)?;
             }
             if let Some((applied, done)) = round.close {
                 self.log.close_clean(applied)?;
@@ -186,8 +205,13 @@ impl<L: Log> Thread<L> {
             if asks.is_empty() && round.durable.is_some() {
                 self.log.mark()?;
             }
-            self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
+            self.gauge();
         }
+    }
+
+    fn gauge(&self) {
+        self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
+        self.gauges.logged.store(self.log.logged(), Ordering::Relaxed);
     }
 
     /// Writes, waiting for space as long as the disk is full: what waits is not acknowledged, and deletes and
@@ -217,7 +241,7 @@ fn collect(asks: impl Iterator<Item = Ask>) -> Round {
                     round.durable = Some(ticket);
                 }
             }
-            Ask::Trim(index) => round.trim = round.trim.max(Some(index)),
+            Ask::Snapshot(snapshot) => round.snapshot = Some(snapshot),
             Ask::CloseClean { applied, done } => round.close = Some((applied, done)),
             Ask::Stop => round.stop = true,
         }

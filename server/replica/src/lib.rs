@@ -25,3 +25,6 @@ pub mod watch;
 pub mod propose;
 pub mod raft;
 pub mod replica;
+pub mod recovery;
+#[cfg(feature = "mutants")]
+pub mod mutants;

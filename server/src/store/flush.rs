@@ -7,7 +7,7 @@ use super::sled::SledStore;
 use crate::disk::RealDisk;
 use mechi_replica::apply::state::State;
 use mechi_replica::limits::SLICE_KEYS_MAX;
-use mechi_replica::mvcc::hash::HashJob;
+use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::build::Builder;
 use mechi_replica::snapshot::manifest::Manifest;
@@ -89,7 +89,7 @@ enum Ask {
 pub struct Keeper {
     asks: SyncSender<Ask>,
     room: Arc<Room>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -129,7 +129,7 @@ impl Keeper {
             wanted: Wanted::default(),
         };
         let thread = thread::Builder::new().name("keeper".into()).spawn(move || work.run(&queue))?;
-        Ok(Self { asks, room, thread: Some(thread) })
+        Ok(Self { asks, room, thread: Mutex::new(Some(thread)) })
     }
 
     /// Waits while values in memory are far above the budget and the keeper can still do something about it; apply
@@ -163,11 +163,11 @@ impl Keeper {
     }
 
     /// Ends the thread after a last flush; `None` if it had failed. The flusher says how far the store is.
-    pub fn stop(mut self) -> Option<Flusher> {
+    pub fn stop(&self) -> Option<Flusher> {
         let (done, result) = sync_channel(1);
         let sent = self.asks.send(Ask::Stop(done)).is_ok();
         let flusher = if sent { result.recv().ok() } else { None };
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
         flusher
@@ -432,8 +432,9 @@ impl Work {
         }
         let mut swept = Swept { finished: true, nothing_left: false };
         if self.flush.is_none() && !self.flusher.is_full() {
-            let floor = self.hooks.floor();
+            // The lock first: a view that opens before it is seen, one that opens after it reads what is left.
             let mut state = self.state.write();
+            let floor = self.hooks.floor();
             let compacted = state.mvcc.compact_revision();
             let sweep = state.mvcc.sweep(floor, SLICE_KEYS_MAX);
             drop(state);
