@@ -1,20 +1,52 @@
 //! The handle through which services reach the running member.
-//!
-//! SKELETON: signatures that others compile against; the bodies are being written.
-#![allow(unused_variables, clippy::todo)]
 
-use bytes::Bytes;
+use crate::apply::Progress;
+use crate::driver::DriverHandle;
+use crate::quota::QuotaGuard;
+pub use crate::view::{Chunk, Kvs, RangeReply, Reader};
+use crate::view::Reads;
+pub use crate::watch::{WatchMessage, WatchStream};
+use crate::watch::Watches;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
-use mechi_replica::outcome::{Error, Response};
+use mechi_replica::apply::txn;
+use mechi_replica::effect::RoleKind;
+use mechi_replica::mvcc::HashJob;
+use mechi_replica::outcome::{Error, Fatal, Response};
+use mechi_replica::types::{KeyRange, LeaseId, MemberId};
+use prost::Message;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// A running member, as its services see it; cheap to clone.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
-struct Inner {}
+/// What a [`Node`] is made of.
+pub struct Inner {
+    /// This member's id.
+    pub member_id: u64,
+    /// Its cluster's id.
+    pub cluster_id: u64,
+    /// Three of these without a leader end streams that require one.
+    pub election_timeout: Duration,
+    /// The way to consensus.
+    pub driver: DriverHandle,
+    /// The way to the state.
+    pub reads: Reads,
+    /// The way to the watch hub.
+    pub watches: Watches,
+    /// How far this member is.
+    pub progress: Arc<Progress>,
+    /// What may still grow.
+    pub quota: QuotaGuard,
+    /// The newest compaction that is swept, for those that wait for it.
+    pub swept: watch::Receiver<i64>,
+    /// Becomes true when the member stops.
+    pub stopping: watch::Receiver<bool>,
+}
 
 /// What `Maintenance.Status`, `/health` and the metrics need to know.
 #[derive(Clone, Debug, Default)]
@@ -38,128 +70,265 @@ pub struct Status {
     pub alarms: Vec<pb::AlarmMember>,
 }
 
-/// The answer to a range, its values not yet gathered.
-pub struct RangeReply {
-    /// The store's current revision, for the header.
-    pub revision: i64,
-    /// Keys in the range at the wanted revision, whatever the limit and the filters.
-    pub count: i64,
-    /// Whether the limit cut it.
-    pub more: bool,
-    /// The key-values.
-    pub kvs: Kvs,
-}
+/// What an empty store is said to take: some tools divide by it.
+const EMPTY_DB_BYTES: i64 = 20_480;
 
-/// The key-values of a [`RangeReply`].
-pub enum Kvs {
-    /// Gathered: each is one `mvccpb.KeyValue` in wire form.
-    Ready(Vec<Bytes>),
-    /// Too many to hold at once: read chunk by chunk at the pinned revision.
-    Lazy(Reader),
-}
-
-/// Reads a long list chunk by chunk at its pinned revision, under the server's byte budget.
-pub struct Reader {}
-
-impl Reader {
-    /// Bytes of all key-values to come, each with the tag (1 byte) and length that `RangeResponse.kvs` (field 2)
-    /// gives it; exact, so that the gRPC message's length can be sent first.
-    pub fn framed_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// The next key-values in wire form (each without tag and length); `None` at the end. A chunk holds at most
-    /// `target_bytes`, but at least one key-value. Errors: `Compacted` if the view was given up (60 s without reading).
-    pub async fn next(&mut self, target_bytes: usize) -> Result<Option<Vec<Bytes>>, Error> {
-        todo!()
-    }
-}
-
-/// One client's watch stream: requests go in, encoded responses come out in order.
-pub struct WatchStream {
-    /// The client's requests; bounded, so a client that floods waits.
-    pub requests: mpsc::Sender<pb::WatchRequest>,
-    /// Whole `WatchResponse` messages in wire form, each as pieces to be concatenated (events are shared between
-    /// watchers and encoded once). Reading frees room: a stream that does not read gets its events later from
-    /// history, not from a private buffer.
-    pub responses: mpsc::Receiver<WatchMessage>,
-}
-
-/// One `WatchResponse` in wire form.
-#[derive(Clone, Debug)]
-pub struct WatchMessage {
-    /// The pieces, in order.
-    pub pieces: Vec<Bytes>,
-}
+/// How long a wished leader has to take over (etcd: the election timeout, and the time of a request).
+const TRANSFER_MAX: Duration = Duration::from_secs(5);
 
 impl Node {
+    /// Puts the parts together.
+    pub fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// The way to the state, for upkeep and metrics.
+    pub fn reads(&self) -> &Reads {
+        &self.0.reads
+    }
+
+    /// The way to consensus.
+    pub fn driver(&self) -> &DriverHandle {
+        &self.0.driver
+    }
+
+    /// The watch hub.
+    pub fn watches(&self) -> &Watches {
+        &self.0.watches
+    }
+
     /// Puts a command through the log; answers once it is durable and applied.
     ///
     /// - Errors: in etcd's words. `Timeout` and `LeaderChanged` leave the outcome unknown.
     pub async fn propose(&self, request: Request) -> Result<Response, Error> {
-        todo!()
+        self.0.quota.admit(self, &request).await?;
+        self.0.driver.propose(request).await
     }
+
     /// Waits for a read point that covers everything acknowledged before the call.
     pub async fn linearize(&self) -> Result<(), Error> {
-        todo!()
+        self.0.driver.read().await.map(|_| ())
     }
+
     /// The header of an answer; `revision` 0 is filled with the current one.
     pub fn header(&self, revision: i64) -> pb::ResponseHeader {
-        todo!()
+        pb::ResponseHeader {
+            cluster_id: self.0.cluster_id,
+            member_id: self.0.member_id,
+            revision: if revision == 0 { self.0.progress.revision.load(Relaxed) } else { revision },
+            raft_term: self.0.driver.role().term,
+        }
     }
+
     /// Serves a checked range (linearizable unless `serializable`).
     pub async fn range(&self, request: pb::RangeRequest) -> Result<RangeReply, Error> {
-        todo!()
+        if !request.serializable {
+            self.linearize().await?;
+        }
+        self.0.reads.range(&request).await
     }
+
     /// Serves a txn that only reads (all its flat operations are ranges, or it has none).
     pub async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        todo!()
+        if !mechi_replica::command::is_serializable(&request) {
+            self.linearize().await?;
+        }
+        // Its answer is one message in memory: what it may hold comes off the budget first.
+        let held = {
+            let state = self.0.reads.state.read();
+            let ranges = request.success.iter().chain(&request.failure).filter_map(|op| match &op.request {
+                Some(pb::request_op::Request::RequestRange(range)) if !range.count_only => Some(range),
+                _ => None,
+            });
+            ranges.map(|range| state.mvcc.totals(&KeyRange::new(&range.key, &range.range_end)).framed_bytes).sum()
+        };
+        let _held = self.0.reads.reserve(held).await;
+        let reads = self.0.reads.clone();
+        self.blocking(move || txn::read(&reads.state.read(), &request, &*reads.values)).await?
     }
-    /// Compacts; with `physical` it answers once the old revisions are gone from memory and store.
+
+    /// Compacts; with `physical` it answers once the old revisions are gone from memory.
     pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
-        todo!()
+        let physical = request.physical;
+        let revision = request.revision;
+        let response = match self.propose(Request::Compaction(request)).await? {
+            Response::Compaction(response) => response,
+            other => return Err(self.bug(format!("a compaction was answered with {other:?}"))),
+        };
+        if physical {
+            let mut swept = self.0.swept.clone();
+            let done = swept.wait_for(|swept| *swept >= revision).await;
+            done.map_err(|_| Error::Stopped)?;
+        }
+        Ok(response)
     }
+
     /// Renews a lease; the answer's TTL is 0 if there is none.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        todo!()
+        let header = self.header(0);
+        let ttl = self.0.driver.keep_alive(LeaseId(id)).await?;
+        Ok(pb::LeaseKeepAliveResponse { header: Some(header), id, ttl })
     }
+
     /// A lease's remaining time; TTL -1 if there is none.
     pub async fn lease_time_to_live(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        todo!()
+        // The lessor knows only what is applied: a lease granted elsewhere before must be found.
+        self.linearize().await?;
+        let remaining = self.0.driver.time_to_live(LeaseId(id)).await?;
+        let state = self.0.reads.state.read();
+        let header = Some(self.header(state.mvcc.revision()));
+        Ok(match (remaining, state.leases.get(LeaseId(id))) {
+            (Some(ttl), Some(lease)) => pb::LeaseTimeToLiveResponse {
+                header,
+                id,
+                ttl,
+                granted_ttl: lease.ttl,
+                keys: if keys { lease.keys().cloned().collect() } else { Vec::new() },
+            },
+            _ => pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
+        })
     }
+
     /// All leases, soonest to expire first.
     pub async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
-        todo!()
+        self.linearize().await?;
+        let leases = self.0.driver.leases().await?.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
+        Ok(pb::LeaseLeasesResponse { header: Some(self.header(0)), leases })
     }
+
     /// The members of the replicated state.
     pub fn members(&self) -> Vec<pb::Member> {
-        todo!()
+        self.0.reads.state.read().members.values().cloned().collect()
     }
+
     /// (hash, compact revision, hashed revision), as etcd computes them.
     pub async fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), Error> {
-        todo!()
+        let reads = self.0.reads.clone();
+        let (mut job, view) = {
+            let state = reads.state.read();
+            let job = HashJob::new(&state.mvcc, revision)?;
+            let view = reads.views.open(job.floor());
+            (job, view)
+        };
+        let hash = self
+            .blocking(move || {
+                loop {
+                    if view.touch().is_err() {
+                        return Ok(Err(Error::Compacted));
+                    }
+                    match job.step(&reads.state.read().mvcc) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(error) => return Ok(Err(error)),
+                    }
+                }
+                job.finish(&*reads.values).map(Ok)
+            })
+            .await??;
+        Ok((hash.hash, hash.compact_revision, hash.hash_revision))
     }
+
     /// A checksum of the whole replicated state, for tests.
     pub async fn hash(&self) -> Result<u32, Error> {
-        todo!()
+        let (keys, ..) = self.hash_kv(0).await?;
+        let mut meta = self.0.reads.state.read().to_meta();
+        // How far a member is, and by which entries, is not what it holds.
+        (meta.applied_index, meta.applied_term, meta.chain_digest, meta.windows) = (0, 0, 0, Vec::new());
+        Ok(crc32c::crc32c_append(keys, &meta.encode_to_vec()))
     }
+
+    /// Tells whether a leader is known.
+    pub fn has_leader(&self) -> bool {
+        self.0.driver.role().leader.is_some()
+    }
+
     /// A look at the member; works without a leader.
     pub fn status(&self) -> Status {
-        todo!()
+        let role = self.0.driver.role();
+        let progress = &self.0.progress;
+        let state = self.0.reads.state.read();
+        let mvcc = &state.mvcc;
+        let in_use = i64::try_from(mvcc.live_bytes()).unwrap_or(i64::MAX);
+        let unreclaimed = i64::try_from(mvcc.unreclaimed_bytes()).unwrap_or(i64::MAX);
+        Status {
+            leader: role.leader.map_or(0, |leader| leader.0),
+            is_learner: state.members.get(&self.0.member_id).is_some_and(|member| member.is_learner),
+            term: role.term,
+            committed_index: progress.committed_index.load(Relaxed),
+            applied_index: state.applied_index,
+            db_size: EMPTY_DB_BYTES.saturating_add(in_use).saturating_add(unreclaimed),
+            db_size_in_use: EMPTY_DB_BYTES.saturating_add(in_use),
+            quota: self.0.quota.bytes(),
+            revision: mvcc.revision(),
+            compact_revision: mvcc.compact_revision(),
+            keys: mvcc.live_keys(),
+            alarms: state.alarms.list(pb::AlarmType::None),
+        }
     }
-    /// Hands leadership over.
+
+    /// Hands leadership over; the caller has checked that this member leads and that `target` is a voter.
+    ///
+    /// - Errors: `Timeout` if the target did not take over.
     pub async fn move_leader(&self, target: u64) -> Result<(), Error> {
-        todo!()
+        let mut roles = self.0.driver.role_changes();
+        if roles.borrow().leader == Some(MemberId(target)) {
+            return Ok(());
+        }
+        self.0.driver.transfer(MemberId(target));
+        let moved = roles.wait_for(|role| role.leader == Some(MemberId(target)));
+        match tokio::time::timeout(TRANSFER_MAX, moved).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::Timeout),
+        }
     }
+
     /// Opens a watch stream.
     pub fn watch(&self) -> WatchStream {
-        todo!()
+        self.0.watches.open()
     }
+
     /// Resolves once the member is stopping.
     pub async fn stopping(&self) {
-        todo!()
+        // An error says that the member is gone, which is as good.
+        let _ = self.0.stopping.clone().wait_for(|stopping| *stopping).await;
     }
+
     /// Resolves at the next moment when there has been no leader for three election timeouts.
     pub async fn leaderless(&self) {
-        todo!()
+        let mut roles = self.0.driver.role_changes();
+        loop {
+            if roles.wait_for(|role| role.leader.is_none()).await.is_err() {
+                return;
+            }
+            let led = roles.wait_for(|role| role.leader.is_some());
+            if tokio::time::timeout(self.0.election_timeout * 3, led).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tells whether this member leads and may judge leases.
+    pub fn leads(&self) -> bool {
+        self.0.driver.role().kind == RoleKind::Leader
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fatal> + Send + 'static,
+    ) -> Result<T, Error> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(fatal)) => {
+                self.0.reads.fail(fatal);
+                Err(Error::Stopped)
+            }
+            Err(_) => Err(Error::Stopped),
+        }
+    }
+
+    fn bug(&self, text: String) -> Error {
+        self.0.reads.fail(Fatal::Bug(text));
+        Error::Stopped
     }
 }

@@ -1,1 +1,10 @@
-//! x
+//! What the tests that cross crates share: a model, processes, oracles, a client and random histories.
+
+pub mod client;
+pub mod generate;
+pub mod model;
+pub mod oracle;
+pub mod process;
+pub mod raw;
+pub mod rng;
+pub mod run;

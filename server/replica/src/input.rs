@@ -19,6 +19,8 @@ pub enum Input {
     Tick {
         /// Now, on this boot's monotonic clock.
         now: MonoMillis,
+        /// The wall clock, milliseconds since 1970: stamped into batches for people, decides nothing.
+        wall_ms: i64,
     },
     /// A client's command; its `id` is the shell's, unique in this boot.
     Propose(Command),

@@ -55,3 +55,91 @@ pub const COMPACTION_HASHES_MAX: usize = 10;
 
 /// Live bytes above which a compaction does not compute its hash: `HashKV` then answers by the new compact revision.
 pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
+
+/// Reads that wait for a read point on one member; above: `too many requests`.
+pub const PENDING_READS_MAX: usize = 65_536;
+
+/// Milliseconds after which an unanswered read round is asked again under a fresh context (etcd: 500).
+pub const READ_ROUND_RETRY_MS: u64 = 500;
+
+/// Milliseconds, beside two election timeouts, after which a read without a read point is refused (etcd: 5 s).
+pub const READ_TIMEOUT_MS: u64 = 5_000;
+
+/// Bytes of applied entries kept in memory for followers that lag a little; beyond, the oldest leave.
+pub const LOG_MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one raft message from a peer; above, it is dropped before it is decoded.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+/// Client events that wait for the driver; above: `too many requests`. Events of our own threads always fit: each
+/// answers something that the driver asked for.
+pub const DRIVER_EVENTS_MAX: usize = 65_536;
+
+/// Bytes of committed entries that wait to be applied; above, new proposals are refused with `too many requests`.
+pub const APPLY_BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds between two ticks of the driver's own clock; raft's tick is the heartbeat interval.
+pub const DRIVER_TICK_MS: u64 = 10;
+
+/// Milliseconds between two attempts to write the log on a full disk.
+pub const DISK_FULL_RETRY_MS: u64 = 200;
+/// Bytes that one watch stream may have been sent and not taken; beyond, its watchers lag and catch up from history.
+pub const WATCH_STREAM_BYTES_MAX: usize = 4 << 20;
+
+/// What a message counts for besides its bytes, so that many small ones are bounded too.
+pub const WATCH_MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Bytes of events that one response gathers from several revisions; one revision is never split for it.
+pub const WATCH_RESPONSE_BYTES_TARGET: usize = 1 << 20;
+
+/// Changes that one slice of dispatch or catch-up reads; the revision that crosses it is still read whole.
+pub const WATCH_SLICE_CHANGES_MAX: usize = 1_000;
+
+/// Pairs of change and watcher that one slice gathers; the revision that crosses it is still gathered whole.
+pub const WATCH_SLICE_MATCHES_MAX: usize = 65_536;
+
+/// Bytes of encoded events that one slice gathers; the revision that crosses it is still gathered whole.
+pub const WATCH_SLICE_BYTES_MAX: usize = 8 << 20;
+
+/// Lagging watchers that share one catch-up slice.
+pub const WATCH_GROUP_MAX: usize = 512;
+
+/// Lagging watchers of one stream in one catch-up slice, so that a crowded stream leaves room for others.
+pub const WATCH_GROUP_PER_STREAM_MAX: usize = 64;
+
+/// Requests handled between two slices; the others wait.
+pub const WATCH_REQUESTS_PER_SLICE_MAX: usize = 1_024;
+
+/// Requests of one watch stream that the hub has not handled; beyond, the client waits.
+pub const WATCH_STREAM_REQUESTS_MAX: usize = 64;
+
+/// Messages of one watch stream beyond those that its byte bound allows: answers to the requests under way, fragments.
+pub const WATCH_MESSAGES_SPARE: usize = 4_096;
+/// Bytes of one value in the working store; a record that is larger is cut into parts. Above 7.5 KiB the store was
+/// found to deadlock.
+pub const BLOCK_BYTES_MAX: usize = 4 << 10;
+
+/// Parts of one record in the working store; more are taken for damage.
+pub const RECORD_PARTS_MAX: usize = 1 << 16;
+
+/// Bytes of one batch for the working store, a multiple of `BLOCK_BYTES_MAX`; what is beyond waits for the next batch.
+/// A batch blocks every reader of the store.
+pub const STORE_BATCH_BYTES: usize = 256 << 10;
+
+/// Changes that a flush clones under the state's lock at once; the rest waits for the next slice.
+pub const FLUSH_SLICE_CHANGES: usize = 4_096;
+
+/// Bytes of the state beside keys and values; beyond it the member stops (some 40 million leases).
+pub const STATE_BYTES_MAX: usize = 1 << 30;
+
+/// Revisions that wait for their removal from the working store; beyond it the sweep of old revisions waits.
+pub const REMOVALS_MAX: usize = 1 << 20;
+
+/// Bytes of records in one snapshot chunk, before compression; the record that crosses it still belongs to it.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 4 << 20;
+
+/// A snapshot is made when the log since the last one exceeds this part of the live bytes (1/n).
+pub const SNAPSHOT_LOG_FRACTION: u64 = 2;
+
+/// Bytes of log below which no snapshot is made, however small the data.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;

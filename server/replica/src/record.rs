@@ -88,7 +88,11 @@ impl Record {
                 0x0a | 0x2a => {
                     let end = at.checked_add(usize::try_from(number).ok()?)?;
                     let bytes = wire.get(at..end)?;
-                    if tag == 0x0a { fields.key = bytes } else { fields.value = bytes }
+                    if tag == 0x0a {
+                        fields.key = bytes
+                    } else {
+                        fields.value = bytes
+                    }
                     at = end;
                 }
                 _ => return None,
@@ -154,8 +158,7 @@ mod tests {
 
     #[test]
     fn encodes_as_prost_does() {
-        let fields =
-            Fields { key: b"k", create_revision: 2, mod_revision: 300, version: 7, value: b"v", lease: -1 };
+        let fields = Fields { key: b"k", create_revision: 2, mod_revision: 300, version: 7, value: b"v", lease: -1 };
         let record = Record::encode(&fields);
         let proto = KeyValue {
             key: "k".into(),

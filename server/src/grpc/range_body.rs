@@ -78,7 +78,7 @@ pub type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<Bytes>, Error>> + Send>>;
 /// The chunks of `reader`, until it ends or fails.
 pub fn chunks(reader: Reader) -> Chunks {
     Box::pin(stream::try_unfold(reader, async |mut reader| {
-        Ok(reader.next(CHUNK_BYTES).await?.map(|kvs| (kvs, reader)))
+        Ok(reader.next(CHUNK_BYTES).await?.map(|chunk| (chunk.kvs, reader)))
     }))
 }
 

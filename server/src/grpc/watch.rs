@@ -7,10 +7,9 @@ use crate::grpc::call::{End, Pieces};
 use crate::grpc::frame::{self, Messages};
 use crate::grpc::limits::{CHUNK_BYTES, COPY_BYTES_MAX};
 use crate::grpc::status::Status;
-use crate::node::WatchMessage;
+use crate::watch::{Requests, WatchMessage};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use mechi_proto::etcdserverpb::WatchRequest;
 use mechi_replica::outcome::Error;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub async fn watch(server: Arc<Server>, messages: Messages) -> Result<Pieces, St
 }
 
 /// Hands on the client's requests until its last; the channel's bound makes a flood wait in the connection.
-async fn forward(mut messages: Messages, requests: mpsc::Sender<WatchRequest>) -> Result<(), Status> {
+async fn forward(mut messages: Messages, requests: Requests) -> Result<(), Status> {
     while let Some(request) = messages.decode().await.map_err(canceled)? {
         if requests.send(request).await.is_err() {
             return Ok(());
@@ -153,7 +152,10 @@ mod tests {
     use axum::body::Body;
     use futures_util::FutureExt;
     use http::HeaderMap;
-    use mechi_proto::etcdserverpb::{WatchResponse, watch_request::RequestUnion};
+    use crate::watch::Watches;
+    use mechi_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion};
+    use mechi_replica::mvcc::Mvcc;
+    use mechi_replica::store::AllInMemory;
     use prost::Message;
 
     fn outgoing(capacity: usize) -> (mpsc::Sender<WatchMessage>, oneshot::Sender<Status>, Outgoing) {
@@ -166,7 +168,7 @@ mod tests {
     fn message(response: &WatchResponse, cut: usize) -> WatchMessage {
         let mut wire = Bytes::from(response.encode_to_vec());
         let first = wire.split_to(cut.min(wire.len()));
-        WatchMessage { pieces: vec![first, wire] }
+        WatchMessage::from(vec![first, wire])
     }
 
     #[tokio::test]
@@ -192,7 +194,7 @@ mod tests {
         let (sender, _failed, mut outgoing) = outgoing(8);
         let big = Bytes::from(vec![1; COPY_BYTES_MAX + 1]);
         let pieces = vec![Bytes::from_static(b"head"), big.clone(), Bytes::from_static(b"tail")];
-        sender.try_send(WatchMessage { pieces }).unwrap();
+        sender.try_send(WatchMessage::from(pieces)).unwrap();
         let head = outgoing.next().await.unwrap().unwrap();
         assert_eq!(u32::from_be_bytes(head[1..5].try_into().unwrap()) as usize, big.len() + 8);
         assert_eq!(&head[5..], b"head");
@@ -221,15 +223,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_are_handed_on_and_the_channel_stays_open_behind_the_last() {
-        let request = WatchRequest { request_union: Some(RequestUnion::ProgressRequest(Default::default())) };
+    async fn requests_are_handed_on_and_the_stream_stays_open_behind_the_last() {
+        let source = Box::new(|look: &mut dyn FnMut(&Mvcc)| look(&Mvcc::new()));
+        let values = Arc::new(AllInMemory);
+        let fatal = Box::new(|fatal| panic!("{fatal}"));
+        let (watches, thread) =
+            Watches::spawn(Default::default(), Default::default(), 1, source, values, fatal).unwrap();
+        let mut stream = watches.open();
+        let create = WatchCreateRequest { key: "k".into(), ..Default::default() };
+        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
         let body = Body::from(frame::encode(&request).unwrap());
-        let (sender, mut received) = mpsc::channel(1);
-        let mut forwarding = Box::pin(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), sender));
-        assert!(forwarding.as_mut().now_or_never().is_none());
-        assert_eq!(received.try_recv().unwrap(), request);
-        assert_eq!(received.try_recv(), Err(mpsc::error::TryRecvError::Empty));
-        drop(received);
-        forwarding.await.unwrap();
+        let forwarding = tokio::spawn(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), stream.requests));
+        let created = stream.responses.recv().await.unwrap();
+        assert!(WatchResponse::decode(&created.pieces.concat()[..]).unwrap().created);
+        assert!(!forwarding.is_finished(), "the client may have sent its last request and still watch");
+        watches.stop();
+        forwarding.await.unwrap().unwrap();
+        thread.join().unwrap();
     }
 }

@@ -1,0 +1,320 @@
+//! raft-rs behind a door: no type of it leaves this folder.
+mod convert;
+mod log;
+mod ready;
+mod reads;
+mod timeout;
+
+use crate::effect::{Effect, Entry, HardState, Role, RoleKind};
+use crate::input::{ReadId, Ticket};
+use crate::limits::{
+    COMMITTED_BYTES_PER_READY_MAX, LOG_MEMORY_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, RAFT_INFLIGHT_MAX,
+    RAFT_MESSAGE_BYTES_MAX, RAFT_UNCOMMITTED_BYTES_MAX, READ_TIMEOUT_MS,
+};
+use crate::outcome::{Error, Fatal};
+use crate::replica::{LogTail, ReplicaConfig};
+use crate::types::{Index, MemberId, MonoMillis, Term};
+use bytes::Bytes;
+use log::Log;
+use protobuf::Message as _;
+use raft::eraftpb::{ConfState, Message, MessageType};
+use raft::{Config, INVALID_ID, RawNode, StateRole};
+use ready::Writes;
+use reads::Reads;
+use timeout::Clock;
+
+/// One member's raft state machine with what surrounds it: time, writes under way, reads.
+pub(crate) struct Node {
+    raw: RawNode<Log>,
+    config: ReplicaConfig,
+    clock: Clock,
+    now: MonoMillis,
+    ticks: u64,
+    campaigns: u64,
+    writes: Writes,
+    reads: Reads,
+    refused_reads: Vec<Effect>,
+}
+
+/// What became of a proposal that raft was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// It is in this member's log at this place; whether it commits is not known.
+    At(Term, Index),
+    /// Too many bytes are uncommitted: it was not appended.
+    Full,
+}
+
+impl Node {
+    /// Restores raft from what recovery found; a single voter campaigns at once, since nobody could object.
+    ///
+    /// - Errors: [`Fatal::Bug`] if log, hard state and applied index contradict each other, which the shell's open
+    ///   rules exclude, or if raft refuses the configuration.
+    pub(crate) fn new(config: ReplicaConfig, tail: LogTail, applied: Index) -> Result<Self, Fatal> {
+        let hard_state = check_tail(&tail, applied)?;
+        let mut conf_state = ConfState::default();
+        conf_state.voters = config.voters.iter().map(|member| member.0).collect();
+        conf_state.learners = config.learners.iter().map(|member| member.0).collect();
+        let entries = tail.entries.into_iter().map(convert::raft_entry).collect();
+        let log = Log::new(tail.before, entries, convert::raft_hard_state(hard_state), conf_state);
+
+        let settings = Config {
+            id: config.member.0,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied,
+            max_size_per_msg: RAFT_MESSAGE_BYTES_MAX,
+            max_inflight_msgs: RAFT_INFLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            // Our one entry per settle is the batching; raft's own merges past max_size_per_msg.
+            batch_append: false,
+            max_uncommitted_size: RAFT_UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&settings, log, &logger).map_err(|error| Fatal::Bug(format!("start raft: {error}")))?;
+        let election_ms = config.tick_ms * config.election_ticks as u64;
+        let mut node = Self {
+            raw,
+            clock: Clock::new(config.tick_ms, config.election_ticks),
+            now: MonoMillis(0),
+            ticks: 0,
+            campaigns: 0,
+            writes: Writes::new(hard_state),
+            reads: Reads::new(config.member, config.boot, READ_TIMEOUT_MS + 2 * election_ms),
+            refused_reads: Vec::new(),
+            config,
+        };
+        node.redraw_timeout();
+        if node.config.voters == [node.config.member] {
+            node.campaign();
+        }
+        Ok(node)
+    }
+
+    /// This member's part in the cluster now.
+    pub(crate) fn role(&self) -> Role {
+        let raft = &self.raw.raft;
+        Role {
+            kind: convert::role(raft.state),
+            term: raft.term,
+            leader: (raft.leader_id != INVALID_ID).then_some(MemberId(raft.leader_id)),
+            settled: raft.state == StateRole::Leader && raft.commit_to_current_term(),
+        }
+    }
+
+    /// Tells whether this member leads and takes proposals now; it does not while it hands leadership over.
+    pub(crate) fn takes_proposals(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none()
+    }
+
+    /// Lets time go on.
+    pub(crate) fn tick(&mut self, now: MonoMillis) {
+        let due = self.clock.due(now);
+        self.now = self.now.max(now);
+        for _ in 0..due {
+            self.ticks += 1;
+            self.tick_once();
+            self.redraw_timeout();
+        }
+    }
+
+    fn tick_once(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader {
+            self.raw.tick();
+            // A leader whose disk hangs still answers heartbeats; another one can commit.
+            let patience = self.config.election_ticks as u64;
+            if self.writes.oldest_tick().is_some_and(|since| self.ticks - since > patience) {
+                self.transfer(MemberId(INVALID_ID));
+            }
+        } else if self.writes.is_open() {
+            // raft panics if it wins an election with entries unsaved. Time must still pass for others, or this
+            // member would refuse its vote for as long as its disk is slow.
+            raft.election_elapsed = (raft.election_elapsed + 1).min(self.config.election_ticks);
+        } else if self.raw.tick() {
+            self.campaigns += 1;
+        }
+    }
+
+    /// Starts an election now.
+    fn campaign(&mut self) {
+        self.campaigns += 1;
+        // An error here says that raft ignored it: unapplied membership changes come first, the timer tries again.
+        let _ = self.raw.campaign();
+        self.redraw_timeout();
+    }
+
+    /// Replaces the timeout that raft drew from the thread's random numbers.
+    fn redraw_timeout(&mut self) {
+        let ReplicaConfig { seed, member, election_ticks, .. } = self.config;
+        let ticks = timeout::election_timeout(seed, member, self.raw.raft.term, self.campaigns, election_ticks);
+        self.raw.raft.set_randomized_election_timeout(ticks);
+    }
+
+    /// Steps a message from another member; one that is malformed, misdirected or not for the wire is dropped.
+    pub(crate) fn step(&mut self, message: &Bytes) {
+        if message.len() > PEER_MESSAGE_BYTES_MAX {
+            return;
+        }
+        let Ok(message) = Message::parse_from_bytes(message) else { return };
+        if message.to != self.config.member.0 || message.from == self.config.member.0 {
+            return;
+        }
+        match message.get_msg_type() {
+            // Proposals are forwarded as our own batches, transfers are asked of the leader by an operator, and a
+            // snapshot is stepped only once its body is verified on disk.
+            MessageType::MsgPropose | MessageType::MsgTransferLeader | MessageType::MsgSnapshot => return,
+            MessageType::MsgTimeoutNow if self.writes.is_open() => return,
+            MessageType::MsgTimeoutNow => self.campaigns += 1,
+            // raft indexes the first entry of a read request without looking.
+            MessageType::MsgReadIndex if message.entries.len() != 1 => return,
+            _ => {}
+        }
+        // raft's errors here say that it ignored the message: a local type, or an answer from a stranger.
+        let _ = self.raw.step(message);
+        self.redraw_timeout();
+    }
+
+    /// Takes note that a message to `member` was lost.
+    pub(crate) fn unreachable(&mut self, member: MemberId) {
+        self.raw.report_unreachable(member.0);
+    }
+
+    /// Takes note that the writes up to `ticket` are durable.
+    pub(crate) fn persisted(&mut self, ticket: Ticket) {
+        if let Some(ready) = self.writes.persisted(ticket) {
+            self.raw.on_persist_ready(ready);
+        }
+    }
+
+    /// Takes note that everything up to `index` is applied.
+    pub(crate) fn applied(&mut self, index: Index) {
+        if index > self.raw.raft.raft_log.applied {
+            self.raw.advance_apply_to(index);
+            self.raw.mut_store().shrink(index, LOG_MEMORY_BYTES_MAX);
+        }
+    }
+
+    /// Forgets the log below `index`, as far as it is applied.
+    pub(crate) fn trimmed(&mut self, index: Index) {
+        let applied = self.raw.raft.raft_log.applied;
+        self.raw.mut_store().trim(index.saturating_sub(1).min(applied));
+    }
+
+    /// Asks for another leader; `to` 0 chooses the live voter whose log is longest. Nothing happens if there is none.
+    pub(crate) fn transfer(&mut self, to: MemberId) {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader || raft.lead_transferee.is_some() {
+            return;
+        }
+        let voters = raft.prs().conf().voters();
+        let chosen = if to.0 == INVALID_ID {
+            let live = raft.prs().iter().filter(|(id, progress)| {
+                **id != raft.id && voters.contains(**id) && progress.recent_active
+            });
+            live.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
+        } else {
+            (to.0 != raft.id && voters.contains(to.0)).then_some(to.0)
+        };
+        if let Some(chosen) = chosen {
+            self.raw.transfer_leader(chosen);
+        }
+    }
+
+    /// Offers an entry to raft.
+    ///
+    /// - Panics: if this member does not take proposals; the caller asked [`Node::takes_proposals`].
+    pub(crate) fn propose(&mut self, data: Vec<u8>) -> Appended {
+        assert!(self.takes_proposals(), "only a leader proposes");
+        match self.raw.propose(Vec::new(), data) {
+            Ok(()) => Appended::At(self.raw.raft.term, self.raw.raft.raft_log.last_index()),
+            Err(_) => Appended::Full,
+        }
+    }
+
+    /// Lets a read wait for a read point.
+    pub(crate) fn read(&mut self, id: ReadId) {
+        if let Err(why) = self.reads.offer(id, self.now) {
+            self.refused_reads.push(Effect::RefuseRead { reads: vec![id], why });
+        }
+    }
+
+    /// Begins a round of reads if one is wanted and can be answered; refuses what waited too long.
+    pub(crate) fn settle_reads(&mut self, effects: &mut Vec<Effect>) {
+        effects.append(&mut self.refused_reads);
+        let raft = &self.raw.raft;
+        let (term, leader) = (raft.term, raft.leader_id);
+        self.reads.check(self.now, term, leader);
+        let overdue = self.reads.overdue(self.now);
+        if !overdue.is_empty() {
+            let why = if leader == INVALID_ID { Error::NoLeader } else { Error::Timeout };
+            effects.push(Effect::RefuseRead { reads: overdue, why });
+        }
+        if self.reads.wants_round() && self.can_read() {
+            let context = self.reads.begin(self.now, term, leader);
+            self.raw.read_index(context);
+        }
+    }
+
+    /// Tells whether a read request would be answered, as far as this member can know.
+    fn can_read(&self) -> bool {
+        let role = self.role();
+        if role.kind == RoleKind::Leader { role.settled } else { role.leader.is_some() }
+    }
+
+    /// Moves what raft wants done to `effects`; returns the entries that are committed now.
+    pub(crate) fn settle(&mut self, effects: &mut Vec<Effect>) -> Vec<Entry> {
+        self.writes.release(effects);
+        if !self.raw.has_ready() {
+            return Vec::new();
+        }
+        let outcome = self.writes.handle(&mut self.raw, self.ticks, effects);
+        for (context, at) in outcome.read_points {
+            let reads = self.reads.answered(&context);
+            if !reads.is_empty() {
+                effects.push(Effect::Serve { reads, at });
+            }
+        }
+        outcome.committed
+    }
+
+    /// Tells whether another settle would do something.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.raw.has_ready()
+            || self.writes.has_released()
+            || !self.refused_reads.is_empty()
+            || (self.reads.wants_round() && self.can_read())
+    }
+}
+
+/// Checks that log, hard state and applied index can belong together; returns the hard state to start with.
+fn check_tail(tail: &LogTail, applied: Index) -> Result<HardState, Fatal> {
+    let (mut index, mut term) = tail.before;
+    for entry in &tail.entries {
+        if entry.index != index + 1 || entry.term < term {
+            return Err(Fatal::Bug(format!(
+                "log: entry {} of term {} follows entry {index} of term {term}",
+                entry.index, entry.term
+            )));
+        }
+        (index, term) = (entry.index, entry.term);
+    }
+    // raft-rs panics at every start if it is told of more than is committed; what is applied was committed.
+    let mut hard_state = tail.hard_state;
+    hard_state.commit = hard_state.commit.max(applied).max(tail.before.0);
+    hard_state.term = hard_state.term.max(term);
+    if applied < tail.before.0 || hard_state.commit > index {
+        return Err(Fatal::Bug(format!(
+            "log {}..={index} with commit {} does not fit the applied index {applied}",
+            tail.before.0 + 1,
+            hard_state.commit
+        )));
+    }
+    if hard_state.term > tail.hard_state.term {
+        hard_state.vote = 0;
+    }
+    Ok(hard_state)
+}

@@ -1,0 +1,167 @@
+//! Linearizable reads in rounds: one ReadIndex for all that wait, and a fresh context for every attempt.
+//!
+//! A read that arrives while a round is under way waits for the next: the round's read point may be older than it.
+//! raft-rs drops a ReadIndex without a word if there is no leader or the leader has not yet committed in its term, and
+//! it ignores a context that it has seen. So a round is begun only when neither holds as far as this member knows, it is
+//! given up when term or leader change or no answer comes in time, and its reads are asked again under a new context.
+//! Asking again is always safe: the later read point covers them too.
+
+use crate::input::ReadId;
+use crate::limits::{PENDING_READS_MAX, READ_ROUND_RETRY_MS};
+use crate::outcome::Error;
+use crate::types::{MemberId, MonoMillis, Term};
+use std::collections::VecDeque;
+
+/// Names one attempt: unique among members, boots and attempts. 24 bytes.
+type Context = [u8; 24];
+
+/// The reads of one member that have no read point yet.
+pub(super) struct Reads {
+    member: MemberId,
+    boot: u64,
+    timeout_ms: u64,
+    attempts: u64,
+    waiting: VecDeque<Waiting>,
+    round: Option<Round>,
+}
+
+struct Waiting {
+    id: ReadId,
+    since: MonoMillis,
+}
+
+struct Round {
+    context: Context,
+    reads: Vec<Waiting>,
+    since: MonoMillis,
+    term: Term,
+    leader: u64,
+}
+
+impl Reads {
+    /// Starts without reads; a read waits `timeout_ms` at most.
+    pub(super) fn new(member: MemberId, boot: u64, timeout_ms: u64) -> Self {
+        Self { member, boot, timeout_ms, attempts: 0, waiting: VecDeque::new(), round: None }
+    }
+
+    /// Lets a read wait for the next round.
+    ///
+    /// - Errors: `TooManyRequests` above the bound.
+    pub(super) fn offer(&mut self, id: ReadId, now: MonoMillis) -> Result<(), Error> {
+        let asked = self.round.as_ref().map_or(0, |round| round.reads.len());
+        if self.waiting.len() + asked >= PENDING_READS_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        self.waiting.push_back(Waiting { id, since: now });
+        Ok(())
+    }
+
+    /// Tells whether a round can begin as soon as there is a leader that can answer.
+    pub(super) fn wants_round(&self) -> bool {
+        self.round.is_none() && !self.waiting.is_empty()
+    }
+
+    /// Begins a round with all waiting reads; returns the context to ask with.
+    pub(super) fn begin(&mut self, now: MonoMillis, term: Term, leader: u64) -> Vec<u8> {
+        assert!(self.round.is_none(), "one round at a time");
+        self.attempts += 1;
+        let mut context = Context::default();
+        for (slot, part) in context.chunks_exact_mut(8).zip([self.member.0, self.boot, self.attempts]) {
+            slot.copy_from_slice(&part.to_be_bytes());
+        }
+        let reads = self.waiting.drain(..).collect();
+        self.round = Some(Round { context, reads, since: now, term, leader });
+        context.to_vec()
+    }
+
+    /// Ends the round that `context` names; an answer to a round that was given up finds nothing.
+    pub(super) fn answered(&mut self, context: &[u8]) -> Vec<ReadId> {
+        match self.round.take_if(|round| round.context == context) {
+            Some(round) => round.reads.into_iter().map(|read| read.id).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Gives the round up if term or leader changed since, or if it waits too long; its reads wait again, first.
+    pub(super) fn check(&mut self, now: MonoMillis, term: Term, leader: u64) {
+        let given_up = self.round.take_if(|round| {
+            (round.term, round.leader) != (term, leader) || now.0 >= round.since.0 + READ_ROUND_RETRY_MS
+        });
+        for read in given_up.into_iter().flat_map(|round| round.reads).rev() {
+            self.waiting.push_front(read);
+        }
+    }
+
+    /// Takes out the waiting reads that have waited too long.
+    pub(super) fn overdue(&mut self, now: MonoMillis) -> Vec<ReadId> {
+        let timeout_ms = self.timeout_ms;
+        // They wait in the order of their arrival, also after a round was given up.
+        let count = self.waiting.partition_point(|read| now.0 >= read.since.0 + timeout_ms);
+        self.waiting.drain(..count).map(|read| read.id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads() -> Reads {
+        Reads::new(MemberId(1), 2, 5_000)
+    }
+
+    fn offer(reads: &mut Reads, id: u64, now: u64) {
+        reads.offer(ReadId(id), MonoMillis(now)).unwrap();
+    }
+
+    #[test]
+    fn a_late_read_waits_for_the_next_round() {
+        let mut reads = reads();
+        offer(&mut reads, 1, 0);
+        let first = reads.begin(MonoMillis(0), 1, 1);
+        offer(&mut reads, 2, 0);
+        assert!(!reads.wants_round());
+        assert_eq!(reads.answered(&first), [ReadId(1)]);
+        assert!(reads.wants_round());
+        let second = reads.begin(MonoMillis(0), 1, 1);
+        assert_ne!(first, second);
+        assert_eq!(reads.answered(&first), []);
+        assert_eq!(reads.answered(&second), [ReadId(2)]);
+    }
+
+    #[test]
+    fn a_leader_change_asks_again_under_a_fresh_context_and_keeps_the_order() {
+        let mut reads = reads();
+        offer(&mut reads, 1, 0);
+        offer(&mut reads, 2, 0);
+        let first = reads.begin(MonoMillis(0), 1, 1);
+        offer(&mut reads, 3, 0);
+        reads.check(MonoMillis(1), 1, 1);
+        assert!(!reads.wants_round());
+        reads.check(MonoMillis(1), 2, 3);
+        let second = reads.begin(MonoMillis(1), 2, 3);
+        assert_eq!(reads.answered(&first), []);
+        assert_eq!(reads.answered(&second), [ReadId(1), ReadId(2), ReadId(3)]);
+    }
+
+    #[test]
+    fn a_silent_round_is_given_up_and_its_reads_in_the_end_refused() {
+        let mut reads = reads();
+        offer(&mut reads, 1, 0);
+        reads.begin(MonoMillis(0), 1, 1);
+        reads.check(MonoMillis(READ_ROUND_RETRY_MS - 1), 1, 1);
+        assert!(!reads.wants_round());
+        reads.check(MonoMillis(READ_ROUND_RETRY_MS), 1, 1);
+        assert!(reads.wants_round());
+        assert_eq!(reads.overdue(MonoMillis(4_999)), []);
+        assert_eq!(reads.overdue(MonoMillis(5_000)), [ReadId(1)]);
+    }
+
+    #[test]
+    fn too_many_reads_are_refused() {
+        let mut reads = reads();
+        for id in 0..PENDING_READS_MAX as u64 {
+            offer(&mut reads, id, 0);
+        }
+        assert_eq!(reads.offer(ReadId(0), MonoMillis(0)), Err(Error::TooManyRequests));
+    }
+}

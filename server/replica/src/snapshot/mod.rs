@@ -1,0 +1,149 @@
+//! Own snapshot files: the durable base under the log.
+//!
+//! A snapshot is a [`manifest`] over immutable, compressed [`chunk`]s in revision order. [`build`] makes one from the
+//! working store right after a flush: what the flush's applied record speaks of is a pinned view already, since later
+//! flushes only add behind it and removals wait. Chunks that nothing was removed from are shared with the
+//! predecessor. Every file is written under a temporary name, synced, renamed and read back; the manifest comes last.
+
+pub mod build;
+pub mod chunk;
+pub mod manifest;
+
+use crate::disk::{self, Disk, File, join};
+use crate::outcome::Fatal;
+use crate::store::block::Entry;
+use manifest::Manifest;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use thiserror::Error as ThisError;
+
+/// Why no snapshot was made.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// The disk is full: nothing is lost, and the log stays as it is.
+    #[error("{0}")]
+    Full(std::io::Error),
+    /// This member can no longer be trusted.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+impl From<std::io::Error> for Error {
+    fn from(source: std::io::Error) -> Self {
+        match disk::is_full(&source) {
+            true => Self::Full(source),
+            false => Self::Fatal(Fatal::Io { context: "write a snapshot".into(), source }),
+        }
+    }
+}
+
+/// Reads all manifests of `dir`, oldest first; with them, in words, those that cannot be read.
+///
+/// - Errors: [`Fatal::Io`] if the directory cannot be listed.
+pub fn list<D: Disk>(disk: &D, dir: &str) -> Result<(Vec<Manifest>, Vec<Fatal>), Fatal> {
+    let (mut manifests, mut damaged) = (Vec::new(), Vec::new());
+    let names = disk.list(dir).map_err(disk::fatal(format!("list {dir}")))?;
+    for name in names.iter().filter(|name| name.ends_with(manifest::SUFFIX)) {
+        let path = join(dir, name);
+        match disk::read(disk, &path) {
+            Ok(bytes) => match Manifest::decode(&bytes, &path) {
+                Ok(manifest) => manifests.push(manifest),
+                Err(error) => damaged.push(error),
+            },
+            Err(source) => damaged.push(Fatal::Io { context: format!("read {path}"), source }),
+        }
+    }
+    manifests.sort_by_key(|manifest| (manifest.index(), manifest.term()));
+    Ok((manifests, damaged))
+}
+
+/// Finds the newest snapshot whose every chunk is as it was written; with it, in words, what is damaged.
+pub fn newest_verified<D: Disk>(disk: &D, dir: &str) -> Result<(Option<Manifest>, Vec<Fatal>), Fatal> {
+    let (manifests, mut damaged) = list(disk, dir)?;
+    for manifest in manifests.into_iter().rev() {
+        match verify(disk, dir, &manifest) {
+            Ok(()) => return Ok((Some(manifest), damaged)),
+            Err(error) => damaged.push(error),
+        }
+    }
+    Ok((None, damaged))
+}
+
+/// Reads every chunk of a snapshot and checks its CRC.
+///
+/// - Errors: [`Fatal::Corrupt`] or [`Fatal::Io`] for the first chunk that is not what was written.
+pub fn verify<D: Disk>(disk: &D, dir: &str, manifest: &Manifest) -> Result<(), Fatal> {
+    for chunk in &manifest.chunks {
+        let path = join(dir, &chunk.name());
+        let bytes = disk::read(disk, &path).map_err(disk::fatal(format!("read {path}")))?;
+        chunk::check(chunk, &bytes, &path)?;
+    }
+    Ok(())
+}
+
+/// Reads a snapshot's records, chunk by chunk in revision order.
+#[derive(Debug)]
+pub struct Reader<'a, D> {
+    disk: &'a D,
+    dir: &'a str,
+    manifest: &'a Manifest,
+    next: usize,
+}
+
+impl<'a, D: Disk> Reader<'a, D> {
+    /// Reads the snapshot that `manifest` describes.
+    pub fn new(disk: &'a D, dir: &'a str, manifest: &'a Manifest) -> Self {
+        Self { disk, dir, manifest, next: 0 }
+    }
+
+    /// Returns the next chunk's records, `None` at the end; errors: as of [`verify`].
+    pub fn next_chunk(&mut self) -> Result<Option<Vec<Entry>>, Fatal> {
+        let Some(chunk) = self.manifest.chunks.get(self.next) else { return Ok(None) };
+        self.next += 1;
+        let path = join(self.dir, &chunk.name());
+        let bytes = disk::read(self.disk, &path).map_err(disk::fatal(format!("read {path}")))?;
+        chunk::decode(chunk, &bytes, &path).map(Some)
+    }
+}
+
+/// Removes every file of `dir` that no manifest in `keep` needs, temporary ones included.
+///
+/// - Returns: the bytes that were freed. The names are gone durably.
+pub fn collect_garbage<D: Disk>(disk: &D, dir: &str, keep: &[&Manifest]) -> Result<u64, Fatal> {
+    let io = |context: String| disk::fatal(context);
+    let mut kept: BTreeSet<String> = keep.iter().map(|manifest| manifest.name()).collect();
+    kept.extend(keep.iter().flat_map(|manifest| manifest.chunks.iter().map(chunk::Chunk::name)));
+    let mut freed = 0;
+    let names = disk.list(dir).map_err(io(format!("list {dir}")))?;
+    // Manifests first, and durably: a manifest must never be there without its chunks.
+    let (manifests, others): (Vec<_>, Vec<_>) =
+        names.into_iter().filter(|name| !kept.contains(name)).partition(|name| name.ends_with(manifest::SUFFIX));
+    for names in [manifests, others] {
+        for name in &names {
+            let path = join(dir, name);
+            freed += disk.open(&path).and_then(|file| file.len()).unwrap_or(0);
+            match disk.unlink(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(format!("remove {path}"))(error)),
+                _ => {}
+            }
+        }
+        if !names.is_empty() {
+            disk.sync_dir(dir).map_err(io(format!("sync {dir}")))?;
+        }
+    }
+    Ok(freed)
+}
+
+/// Whether a new snapshot is worth its price: the log since the last one outgrew a fraction of the live data.
+///
+/// - Units: bytes.
+pub fn is_due(log_since: u64, live: u64) -> bool {
+    log_since >= (live / crate::limits::SNAPSHOT_LOG_FRACTION).max(crate::limits::SNAPSHOT_LOG_BYTES_MIN)
+}
+
+/// Whether the older snapshot and its log may stay beside the newest.
+///
+/// - Units: bytes; `used` counts snapshots, log and stores.
+pub fn keeps_older(used: u64, live: u64) -> bool {
+    used.saturating_mul(2) < live.max(crate::limits::SNAPSHOT_LOG_BYTES_MIN).saturating_mul(5)
+}

@@ -1,0 +1,110 @@
+//! The apply thread: the only writer of the state. Committed entries go in; answers, lease events and revisions come out.
+
+use crate::driver::{Committed, DriverHandle};
+use crate::mailbox::Letters;
+use crate::propose::Pending;
+use mechi_replica::apply::state::State;
+use mechi_replica::apply::{self, Answer, Outcomes};
+use mechi_replica::effect::Entry;
+use mechi_replica::outcome::Fatal;
+use mechi_replica::store::Values;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// How far this member is, readable without a lock.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The newest entry known to be committed.
+    pub committed_index: AtomicU64,
+    /// The newest applied entry.
+    pub applied_index: AtomicU64,
+    /// The store's revision.
+    pub revision: AtomicI64,
+}
+
+impl Progress {
+    /// Starts where the state stands.
+    pub fn at(state: &State) -> Self {
+        Self {
+            committed_index: state.applied_index.into(),
+            applied_index: state.applied_index.into(),
+            revision: state.mvcc.revision().into(),
+        }
+    }
+}
+
+/// What the apply thread works with and whom it tells.
+pub struct Applying {
+    /// The replicated state.
+    pub state: Arc<RwLock<State>>,
+    /// Where values are that left memory.
+    pub values: Arc<dyn Values + Send + Sync>,
+    /// Whose clients wait on this member.
+    pub answer: Answer,
+    /// Where they wait.
+    pub pending: Pending,
+    /// Told after each batch, before its clients are.
+    pub driver: DriverHandle,
+    /// Where this member's progress is shown.
+    pub progress: Arc<Progress>,
+    /// Waits while memory is far above its budget.
+    pub backpressure: Box<dyn Fn() + Send>,
+    /// Told of every batch: revisions, compactions, alarms, members.
+    pub observe: Box<dyn Fn(&Outcomes) + Send>,
+    /// Told how long an entry took, in seconds.
+    pub timed: Box<dyn Fn(f64) + Send>,
+    /// Told when the state can no longer be trusted: the member must stop.
+    pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+}
+
+/// Starts the thread; it ends after [`Committed::Stop`].
+pub fn spawn(applying: Applying, committed: Letters<Committed>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("apply".to_owned()).spawn(move || applying.run(&committed))
+}
+
+impl Applying {
+    fn run(self, committed: &Letters<Committed>) {
+        let mut letters = Vec::new();
+        loop {
+            committed.take(&mut letters, None);
+            for letter in letters.drain(..) {
+                match letter {
+                    Committed::Stop => return,
+                    Committed::Entries(entries) => {
+                        if let Err(fatal) = self.apply(&entries) {
+                            (self.fatal)(&fatal);
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies the entries of one letter, the lock held for one entry at a time, and then tells everyone once.
+    fn apply(&self, entries: &[Entry]) -> Result<(), Fatal> {
+        let Some(last) = entries.last() else { return Ok(()) };
+        self.progress.committed_index.fetch_max(last.index, Ordering::Relaxed);
+        (self.backpressure)();
+        let mut out = Outcomes::default();
+        let mut revision = 0;
+        for entry in entries {
+            let began = Instant::now();
+            let mut state = self.state.write();
+            apply::apply(&mut state, entry, self.answer, &*self.values, &mut out)?;
+            revision = state.mvcc.revision();
+            drop(state);
+            (self.timed)(began.elapsed().as_secs_f64());
+        }
+        self.progress.revision.fetch_max(revision, Ordering::Relaxed);
+        self.progress.applied_index.fetch_max(last.index, Ordering::Relaxed);
+        (self.observe)(&out);
+        // The driver before the clients: who was granted a lease may renew it at once.
+        self.driver.applied(last.index, std::mem::take(&mut out.lease_events));
+        self.pending.answer(out.answers.drain(..));
+        Ok(())
+    }
+}

