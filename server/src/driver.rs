@@ -12,6 +12,7 @@ use mechi_proto::mechipb::{self, Command, command::Request};
 use mechi_replica::apply::LeaseEvent;
 use mechi_replica::effect::{Effect, Entry, Role};
 use mechi_replica::input::{Input, Ticket};
+use mechi_replica::lease::lessor::Remaining;
 use mechi_replica::limits::{APPLY_BACKLOG_BYTES_MAX, DRIVER_EVENTS_MAX, DRIVER_TICK_MS};
 use mechi_replica::outcome::{Error, Fatal, Response};
 use mechi_replica::replica::{LogTail, Replica, ReplicaConfig};
@@ -83,7 +84,7 @@ enum Event {
     Propose(Command),
     Read(oneshot::Sender<Result<Index, Error>>),
     KeepAlive { id: LeaseId, reply: oneshot::Sender<Result<i64, Error>> },
-    TimeToLive { id: LeaseId, reply: oneshot::Sender<Result<Option<i64>, Error>> },
+    TimeToLive { id: LeaseId, reply: oneshot::Sender<Result<Option<Remaining>, Error>> },
     Leases { reply: oneshot::Sender<Result<Vec<LeaseId>, Error>> },
     Applied { index: Index, lease_events: Vec<LeaseEvent> },
     /// For the replica as it is.
@@ -101,6 +102,7 @@ pub fn start(
     pending: Pending,
 ) -> Result<Driver, Fatal> {
     let member = config.replica.member;
+    let extend_ms = config.replica.tick_ms * config.replica.election_ticks as u64;
     let replica = Replica::new(config.replica, config.tail, config.applied)?;
     let (events, letters) = mailbox(DRIVER_EVENTS_MAX);
     // The backlog's bound in bytes is kept by refusing new proposals.
@@ -125,13 +127,14 @@ pub fn start(
         started: Instant::now(),
         applied: config.applied,
         backlog: Backlog::default(),
-        leases: Leases::new(config.leases, MonoMillis(0)),
+        leases: Leases::new(config.leases, extend_ms),
         readers: Readers::default(),
         pending: pending.clone(),
         wal: wal.clone(),
         apply,
         role: role_sender,
         send: hooks.send,
+        fatal: hooks.fatal.clone(),
     };
     let driver_thread = std::thread::Builder::new()
         .name("driver".to_owned())
@@ -165,10 +168,10 @@ impl DriverHandle {
         self.ask(|reply| Event::KeepAlive { id, reply }).await
     }
 
-    /// Tells how many seconds a lease has left, `None` if there is no such lease.
+    /// Tells how long a lease has left, `None` if there is no such lease.
     ///
     /// - Errors: `NotLeader` if this member is not the one that judges leases.
-    pub async fn time_to_live(&self, id: LeaseId) -> Result<Option<i64>, Error> {
+    pub async fn time_to_live(&self, id: LeaseId) -> Result<Option<Remaining>, Error> {
         self.ask(|reply| Event::TimeToLive { id, reply }).await
     }
 
@@ -285,6 +288,7 @@ struct Thread {
     apply: Mailbox<Committed>,
     role: watch::Sender<Role>,
     send: Box<dyn FnMut(MemberId, Bytes) + Send>,
+    fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
 
 impl Thread {
@@ -320,11 +324,11 @@ impl Thread {
         let wall_ms = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
         let now = self.now();
         self.replica.feed(Input::Tick { now, wall_ms });
-        if self.leases.wants_expiry_check(now) {
-            self.read(Reader::Expiry { asked: now, term: self.role.borrow().term });
-        }
-        for command in self.leases.checkpoints(now) {
+        if let Some(command) = self.leases.checkpoints(now) {
             self.replica.feed(Input::Propose(command));
+        }
+        if let Some(term) = self.leases.wants_expiry_check(now) {
+            self.read(Reader::Expiry { asked: now, term });
         }
     }
 
@@ -336,7 +340,7 @@ impl Thread {
             Event::Propose(command) => self.replica.feed(Input::Propose(command)),
             Event::Read(reply) => self.read(Reader::Client(reply)),
             Event::KeepAlive { id, reply } => {
-                if self.leases.is_promoting() || self.leases.is_primary() {
+                if self.leases.may_judge() {
                     self.read(Reader::KeepAlive { id, reply });
                 } else {
                     readers::answer(reply, Err(Error::NotLeader));
@@ -392,13 +396,15 @@ impl Thread {
                 self.serve_applied();
             }
             Effect::Refuse { id, why } | Effect::Unknown { id, why } => {
-                if !self.leases.undone(id) {
+                if !self.leases.undone(id, self.now()) {
                     self.pending.answer([(id, Err(why))]);
                 }
             }
             Effect::RefuseRead { reads, why } => {
                 for reader in self.readers.refused(reads) {
-                    self.leases.read_refused(&reader);
+                    if let Some(term) = self.leases.read_refused(&reader) {
+                        self.read(Reader::Promotion { term });
+                    }
                     reader.refuse(&why);
                 }
             }
@@ -427,8 +433,10 @@ impl Thread {
                     }
                 }
                 Reader::Promotion { term } => {
-                    if self.leases.promote(term, now) {
-                        tracing::info!(term, "this member judges leases");
+                    match self.leases.promote(term, now) {
+                        Ok(true) => tracing::info!(term, "this member judges leases"),
+                        Ok(false) => {}
+                        Err(error) => (self.fatal)(&error),
                     }
                 }
                 Reader::Expiry { asked, term } => {

@@ -34,12 +34,14 @@ use tower::{Service, ServiceExt};
 pub struct Listener {
     socket: Accept,
     address: String,
+    // Held only to be dropped with the listener.
+    _file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
 enum Accept {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener),
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Listener {
             remove_stale(&path)?;
             let listener = UnixListener::bind(&path)?;
             let address = path.display().to_string();
-            return Ok(Self { socket: Accept::Unix(listener, SocketFile(path)), address });
+            return Ok(Self { socket: Accept::Unix(listener), address, _file: Some(SocketFile(path)) });
         }
         let ip = url.bind_ip().map_err(anyhow::Error::msg)?.context("the URL has neither an address nor a file")?;
         let address = SocketAddr::new(ip, url.port());
@@ -78,7 +80,7 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         let address = listener.local_addr()?.to_string();
-        Ok(Self { socket: Accept::Tcp(listener), address })
+        Ok(Self { socket: Accept::Tcp(listener), address, _file: None })
     }
 
     /// The bound address with its real port, or the socket's file.
@@ -94,7 +96,7 @@ impl Listener {
                 SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
                 Ok(Stream::Tcp(stream))
             }
-            Accept::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Accept::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 }

@@ -151,7 +151,10 @@ fn set(flags: &mut Flags, name: &str, key: &str, value: &Value) -> Result<(), St
 mod tests {
     use super::*;
 
-    fn changed(text: &str) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+    /// Flags that differ from their defaults, and notices.
+    type Changed = (Vec<(String, String)>, Vec<String>);
+
+    fn changed(text: &str) -> Result<Changed, String> {
         let mut notices = Vec::new();
         let flags = parse(text, &mut notices)?;
         let changed = flags.changed().map(|(flag, _, value)| (flag.name.to_string(), value.to_string())).collect();

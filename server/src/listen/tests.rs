@@ -2,8 +2,6 @@
 
 use super::*;
 use axum::routing::any;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -36,15 +34,18 @@ async fn http1(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
 }
 
 async fn http2(stream: TcpStream) -> Option<String> {
-    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.ok()?;
+    let (sender, connection) = h2::client::handshake(stream).await.ok()?;
     let connection = tokio::spawn(connection);
-    let request = Request::post("http://a/x").body(Empty::<Bytes>::new()).unwrap();
-    let response = sender.send_request(request).await.ok()?;
-    let body = response.into_body().collect().await.ok()?.to_bytes();
-    drop(sender);
+    let request = Request::post("http://a/x").body(()).unwrap();
+    let (response, _) = sender.ready().await.ok()?.send_request(request, true).ok()?;
+    let mut body = response.await.ok()?.into_body();
+    let mut text = Vec::new();
+    while let Some(chunk) = body.data().await {
+        text.extend_from_slice(&chunk.ok()?);
+    }
+    drop(body);
     let _ = connection.await;
-    String::from_utf8(body.to_vec()).ok()
+    String::from_utf8(text).ok()
 }
 
 #[tokio::test]

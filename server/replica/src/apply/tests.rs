@@ -5,7 +5,7 @@ use crate::command::{RequestLimits, check, encode, is_read_only};
 use crate::lease::lessor::{Lessor, Renewal};
 use crate::store::AllInMemory;
 use crate::types::MonoMillis;
-use goldenscript::{Command, Runner};
+use goldenscript::{Argument, Command, Context as Line, Runner};
 use mechi_proto::mechipb::{Batch, ClusterInit, Command as Cmd, LeaseExpire, MemberPublish};
 use mechi_proto::mvccpb::KeyValue;
 use pb::compare::TargetUnion;
@@ -43,7 +43,8 @@ impl Script {
         let command = Cmd { id: number, request: Some(request), ..Default::default() };
         let batch = Batch { member: 1, boot: 1, number, wall_ms: 0, commands: vec![command] };
         let mut out = Outcomes::default();
-        apply(&mut self.state, &self.entry(encode(&batch)), ME, &AllInMemory, &mut out).unwrap();
+        let entry = self.entry(encode(&batch));
+        apply(&mut self.state, &entry, ME, &AllInMemory, &mut out).unwrap();
         let mut text = match &out.answers[0].1 {
             Ok(response) => show(response),
             Err(error) => format!("error: {error}\n"),
@@ -58,12 +59,13 @@ impl Script {
     fn txn(&self, command: &Command) -> Parsed<pb::TxnRequest> {
         let mut txn = pb::TxnRequest::default();
         for arg in &command.args {
-            let parts = || arg.value.split(';').map(str::trim).filter(|part| !part.is_empty());
-            match arg.key.as_deref() {
-                Some("if") => txn.compare = parts().map(compare).collect::<Parsed<_>>()?,
-                Some("then") => txn.success = parts().map(|part| self.op(part)).collect::<Parsed<_>>()?,
-                Some("else") => txn.failure = parts().map(|part| self.op(part)).collect::<Parsed<_>>()?,
-                _ => {}
+            let Argument::KeyValue(key, value) = arg else { continue };
+            let parts = || value.split(';').map(str::trim).filter(|part| !part.is_empty());
+            match key.as_str() {
+                "if" => txn.compare = parts().map(compare).collect::<Parsed<_>>()?,
+                "then" => txn.success = parts().map(|part| self.op(part)).collect::<Parsed<_>>()?,
+                "else" => txn.failure = parts().map(|part| self.op(part)).collect::<Parsed<_>>()?,
+                _ => return Err(format!("unknown part {key}").into()),
             }
         }
         Ok(txn)
@@ -225,20 +227,22 @@ fn show_op(done: &Done, depth: usize, text: &mut String) {
 }
 
 impl Runner for Script {
-    fn run(&mut self, command: &Command) -> Parsed<String> {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Line) -> Parsed<String> {
         let words: Vec<String> = command
             .args
             .iter()
-            .map(|arg| match &arg.key {
-                Some(key) => format!("{key}={}", arg.value),
-                None if arg.value.is_empty() => "\"\"".into(),
-                None => arg.value.clone(),
+            .map(|arg| match arg {
+                Argument::KeyValue(key, value) => format!("{key}={value}"),
+                Argument::Positional(value) if value.is_empty() => "\"\"".into(),
+                Argument::Positional(value) => value.clone(),
+                _ => unreachable!("there are two kinds of arguments"),
             })
             .collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let number = |name: &str| -> Parsed<i64> {
-            let found = command.args.iter().find(|arg| arg.key.as_deref() == Some(name));
-            Ok(found.ok_or("a number is missing")?.value.parse()?)
+            Ok(command.consume_args().take_key(name).ok_or("a number is missing")?.parse()?)
         };
         Ok(match command.name.as_str() {
             "put" => self.propose(Request::Put(put(&words)?)),
@@ -258,7 +262,7 @@ impl Runner for Script {
                 }
             }
             "let" => {
-                let name = command.args[0].value.clone();
+                let name = words[0].to_string();
                 let txn = self.txn(command)?;
                 self.named.insert(name, txn);
                 String::new()

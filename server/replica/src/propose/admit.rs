@@ -1,12 +1,9 @@
 //! Commands that wait for their place in an entry, bounded by count and bytes.
 
+use crate::command::entry_bytes;
 use crate::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX, PENDING_BYTES_MAX};
 use mechi_proto::mechipb::Command;
-use prost::Message;
 use std::collections::VecDeque;
-
-/// Bytes that a command's tag and length may add within its batch.
-const FRAME_BYTES_MAX: usize = 6;
 
 /// The queue before the log, oldest first.
 #[derive(Default)]
@@ -22,7 +19,7 @@ impl Queue {
 
     /// Queues a command; gives it back if the bound on bytes is reached. An empty queue takes any.
     pub(super) fn push(&mut self, command: Command) -> Result<(), Command> {
-        let bytes = command.encoded_len() + FRAME_BYTES_MAX;
+        let bytes = entry_bytes(&command);
         if !self.commands.is_empty() && self.bytes + bytes > PENDING_BYTES_MAX {
             return Err(command);
         }

@@ -2,17 +2,15 @@
 mod admit;
 mod pending;
 
+use crate::command;
 use crate::effect::{Effect, Entry};
 use crate::limits::PENDING_REQUESTS_MAX;
 use crate::outcome::Error;
 use crate::types::{Index, MemberId, Term};
 use admit::Queue;
+use bytes::Bytes;
 use mechi_proto::mechipb::{Batch, Command};
 use pending::Pending;
-use prost::Message;
-
-/// The first byte of a batch's entry: the version of what follows.
-const BATCH_VERSION: u8 = 1;
 
 /// The commands of one member, from their arrival until their fate is known.
 pub(crate) struct Proposals {
@@ -28,8 +26,8 @@ pub(crate) struct Proposals {
 
 /// One entry's worth of commands.
 pub(crate) struct NextEntry {
-    /// A version byte and the encoded batch.
-    pub(crate) data: Vec<u8>,
+    /// The batch in its entry form.
+    pub(crate) data: Bytes,
     /// The ids of its commands.
     pub(crate) commands: Vec<u64>,
 }
@@ -85,10 +83,7 @@ impl Proposals {
         let ids = commands.iter().map(|command| command.id).collect();
         let batch =
             Batch { member: self.member.0, boot: self.boot, number: self.number, wall_ms: self.wall_ms, commands };
-        let mut data = Vec::with_capacity(1 + batch.encoded_len());
-        data.push(BATCH_VERSION);
-        batch.encode_raw(&mut data);
-        Some(NextEntry { data, commands: ids })
+        Some(NextEntry { data: command::encode(&batch), commands: ids })
     }
 
     /// Takes note that the commands are in the log at this place.

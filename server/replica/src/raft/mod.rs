@@ -227,9 +227,16 @@ impl Node {
     /// Offers an entry to raft.
     ///
     /// - Panics: if this member does not take proposals; the caller asked [`Node::takes_proposals`].
-    pub(crate) fn propose(&mut self, data: Vec<u8>) -> Appended {
+    pub(crate) fn propose(&mut self, data: Bytes) -> Appended {
         assert!(self.takes_proposals(), "only a leader proposes");
-        match self.raw.propose(Vec::new(), data) {
+        // RawNode::propose would copy the data.
+        let mut entry = raft::eraftpb::Entry::default();
+        entry.data = data;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.config.member.0;
+        message.set_entries(vec![entry].into());
+        match self.raw.raft.step(message) {
             Ok(()) => Appended::At(self.raw.raft.term, self.raw.raft.raft_log.last_index()),
             Err(_) => Appended::Full,
         }

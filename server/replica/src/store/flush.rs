@@ -178,7 +178,7 @@ impl Flush {
         applied.put(&mut last);
         batches.push(last);
         batches.retain(|batch| !batch.is_empty());
-        Ok(Finished { batches, applied, meta: self.meta })
+        Ok(Finished { batches, applied })
     }
 }
 
@@ -189,8 +189,6 @@ pub struct Finished {
     pub batches: Vec<Batch>,
     /// What the last one says.
     pub applied: Applied,
-    /// The state that it belongs to.
-    pub meta: StateMeta,
 }
 
 impl Flusher {

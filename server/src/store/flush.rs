@@ -1,0 +1,486 @@
+//! The keeper: one thread that flushes, snapshots, removes, sweeps and evicts, a slice at a time.
+//!
+//! One thread does all of it, because their order is what a crash is survived by: nothing is swept while a flush is on
+//! its way, nothing is removed from the store while a snapshot reads it, and a value is evicted only after its flush.
+
+use super::sled::SledStore;
+use crate::disk::RealDisk;
+use mechi_replica::apply::state::State;
+use mechi_replica::limits::SLICE_KEYS_MAX;
+use mechi_replica::mvcc::hash::HashJob;
+use mechi_replica::outcome::Fatal;
+use mechi_replica::snapshot::build::Builder;
+use mechi_replica::snapshot::manifest::Manifest;
+use mechi_replica::snapshot::{self, Error};
+use mechi_replica::store::flush::{Flush, Flusher};
+use mechi_replica::store::{Blocks, Store};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a change may wait for its flush.
+pub const FLUSH_AGE: Duration = Duration::from_secs(60);
+
+/// How often the keeper looks around when nothing wakes it.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a snapshot is not tried again after the disk was full.
+const FULL_PAUSE: Duration = Duration::from_secs(10);
+
+/// The bound of values in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// Bytes of resident records above which the keeper flushes and evicts.
+    pub limit: u64,
+}
+
+impl MemoryBudget {
+    /// Bytes at which apply waits for the keeper: an eighth above the limit.
+    pub fn ceiling(&self) -> u64 {
+        self.limit.saturating_add(self.limit / 8)
+    }
+
+    /// Bytes that eviction goes down to: an eighth below the limit, so that it need not run all the time.
+    pub fn target(&self) -> u64 {
+        self.limit - self.limit / 8
+    }
+}
+
+/// What the keeper asks of the rest of the member.
+pub trait Hooks: Send + 'static {
+    /// The oldest revision that an open view reads at; `i64::MAX` without one.
+    fn floor(&self) -> i64;
+    /// Bytes of log since this index.
+    fn log_bytes_since(&self, index: u64) -> u64;
+    /// Bytes that are free on the disk.
+    fn free_bytes(&self) -> u64;
+    /// A snapshot is durable and verified: the log below `trim` may go. It is the older snapshot's index while that
+    /// one is kept.
+    fn snapshot_made(&self, manifest: &Manifest, trim: u64);
+    /// Something failed that this member cannot go on from.
+    fn fatal(&self, error: Fatal);
+}
+
+/// Where the keeper works.
+pub struct KeeperConfig {
+    /// The data directory's disk.
+    pub disk: RealDisk,
+    /// The snapshots' directory on it.
+    pub snapshots: String,
+    /// This member.
+    pub member: u64,
+    /// The bound of values in memory.
+    pub budget: MemoryBudget,
+    /// How long a change may wait for its flush: [`FLUSH_AGE`] but in tests.
+    pub flush_age: Duration,
+}
+
+enum Ask {
+    Wake,
+    Flush(SyncSender<()>),
+    Snapshot(SyncSender<()>),
+    Sweep(SyncSender<()>),
+    Stop(SyncSender<Flusher>),
+}
+
+/// A handle to the keeper's thread; dropping it stops the thread without a last flush.
+pub struct Keeper {
+    asks: SyncSender<Ask>,
+    room: Arc<Room>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Room {
+    full: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Keeper {
+    /// Starts the thread; `snapshots` are the verified ones, oldest first.
+    ///
+    /// - Errors: the operating system's, if no thread can be made.
+    pub fn start(
+        config: KeeperConfig,
+        state: Arc<RwLock<State>>,
+        store: Arc<SledStore>,
+        flusher: Flusher,
+        snapshots: Vec<Manifest>,
+        hooks: impl Hooks,
+    ) -> std::io::Result<Self> {
+        let (asks, queue) = sync_channel(ASKS_MAX);
+        let room = Arc::new(Room::default());
+        let work = Work {
+            config,
+            state,
+            store,
+            flusher,
+            snapshots,
+            hooks: Box::new(hooks),
+            room: room.clone(),
+            dirty_since: None,
+            flush: None,
+            builder: None,
+            hash: None,
+            retry_after: None,
+            waiting: Vec::new(),
+            wanted: Wanted::default(),
+        };
+        let thread = thread::Builder::new().name("keeper".into()).spawn(move || work.run(&queue))?;
+        Ok(Self { asks, room, thread: Some(thread) })
+    }
+
+    /// Waits while values in memory are far above the budget and the keeper can still do something about it; apply
+    /// calls it before each batch of entries. One batch always passes: the wait ends after `timeout`.
+    pub fn wait_for_room(&self, timeout: Duration) {
+        let mut full = self.room.full.lock();
+        if *full {
+            let _ = self.asks.try_send(Ask::Wake);
+            self.room.changed.wait_for(&mut full, timeout);
+        }
+    }
+
+    /// Wakes the keeper, as after a compaction; costs nothing if it is awake.
+    pub fn wake(&self) {
+        let _ = self.asks.try_send(Ask::Wake);
+    }
+
+    /// Flushes what is applied now; returns once it is in the store.
+    pub fn flush(&self) {
+        self.ask(Ask::Flush);
+    }
+
+    /// Makes a snapshot of what is applied now; returns once it is durable, or has failed for lack of space.
+    pub fn snapshot(&self) {
+        self.ask(Ask::Snapshot);
+    }
+
+    /// Returns once everything that compaction has freed is gone from memory and store, as far as open views let it.
+    pub fn sweep(&self) {
+        self.ask(Ask::Sweep);
+    }
+
+    /// Ends the thread after a last flush; `None` if it had failed. The flusher says how far the store is.
+    pub fn stop(mut self) -> Option<Flusher> {
+        let (done, result) = sync_channel(1);
+        let sent = self.asks.send(Ask::Stop(done)).is_ok();
+        let flusher = if sent { result.recv().ok() } else { None };
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        flusher
+    }
+
+    fn ask(&self, ask: impl FnOnce(SyncSender<()>) -> Ask) {
+        let (done, result) = sync_channel(1);
+        if self.asks.send(ask(done)).is_ok() {
+            // A dropped sender means that the keeper failed and has said so.
+            let _ = result.recv();
+        }
+    }
+}
+
+/// Questions that wait for the keeper; more callers wait to put theirs.
+const ASKS_MAX: usize = 64;
+
+/// What somebody waits for, and how far it must be.
+struct Waiting {
+    what: What,
+    done: SyncSender<()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// The store at this index.
+    Flush(u64),
+    /// A snapshot at this index.
+    Snapshot(u64),
+    /// The sweep done and nothing waiting for its removal under this compaction.
+    Sweep(i64),
+}
+
+#[derive(Default)]
+struct Wanted {
+    flush: bool,
+    snapshot: bool,
+}
+
+struct Work {
+    config: KeeperConfig,
+    state: Arc<RwLock<State>>,
+    store: Arc<SledStore>,
+    flusher: Flusher,
+    snapshots: Vec<Manifest>,
+    hooks: Box<dyn Hooks>,
+    room: Arc<Room>,
+    dirty_since: Option<Instant>,
+    flush: Option<Flush>,
+    builder: Option<Builder<RealDisk>>,
+    hash: Option<HashJob>,
+    retry_after: Option<Instant>,
+    waiting: Vec<Waiting>,
+    wanted: Wanted,
+}
+
+impl Work {
+    fn run(mut self, queue: &Receiver<Ask>) {
+        let mut busy = false;
+        loop {
+            let ask = match busy {
+                true => queue.try_recv().map_err(|error| match error {
+                    std::sync::mpsc::TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    std::sync::mpsc::TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                }),
+                false => queue.recv_timeout(LOOK),
+            };
+            match ask {
+                Ok(Ask::Stop(done)) => {
+                    match self.last_flush() {
+                        Ok(()) => drop(done.send(std::mem::take(&mut self.flusher))),
+                        Err(error) => self.hooks.fatal(error),
+                    }
+                    break;
+                }
+                Ok(ask) => self.note(ask),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            match self.step() {
+                Ok(more) => busy = more,
+                Err(error) => {
+                    self.hooks.fatal(error);
+                    break;
+                }
+            }
+        }
+        *self.room.full.lock() = false;
+        self.room.changed.notify_all();
+    }
+
+    fn note(&mut self, ask: Ask) {
+        let (applied, compacted) = {
+            let state = self.state.read();
+            (state.applied_index, state.mvcc.compact_revision())
+        };
+        let (what, done) = match ask {
+            Ask::Flush(done) => (What::Flush(applied), done),
+            Ask::Snapshot(done) => (What::Snapshot(applied), done),
+            Ask::Sweep(done) => (What::Sweep(compacted), done),
+            Ask::Wake | Ask::Stop(_) => return,
+        };
+        self.waiting.push(Waiting { what, done });
+    }
+
+    /// Does one slice of everything that is due; returns whether there is more to do at once.
+    fn step(&mut self) -> Result<bool, Fatal> {
+        let (applied, resident, live) = {
+            let state = self.state.read();
+            (state.applied_index, state.mvcc.resident_bytes(), state.mvcc.live_bytes())
+        };
+        let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
+        let dirty = applied > in_store;
+        self.dirty_since = if dirty { self.dirty_since.or_else(|| Some(Instant::now())) } else { None };
+        let over = resident > self.config.budget.limit;
+        self.wanted.flush |= dirty
+            && (over
+                || self.dirty_since.is_some_and(|since| since.elapsed() >= self.config.flush_age)
+                || self.flusher.waiting() > 0);
+        let newest = self.snapshots.last().map_or(0, Manifest::index);
+        self.wanted.snapshot |= applied > newest && snapshot::is_due(self.hooks.log_bytes_since(newest), live);
+        for waiting in &self.waiting {
+            match waiting.what {
+                What::Flush(at) => self.wanted.flush |= at > in_store,
+                What::Snapshot(at) => self.wanted.snapshot |= at > newest,
+                // A removal needs an applied record that knows of the compaction.
+                What::Sweep(_) => self.wanted.flush |= dirty && self.flusher.waiting() > 0,
+            }
+        }
+        self.wanted.snapshot &= self.retry_after.is_none_or(|after| Instant::now() >= after);
+        let mut more = self.step_flush(live)?;
+        more |= self.step_snapshot()?;
+        let swept = self.step_sweep()?;
+        more |= !swept.finished;
+        let evicted = self.step_evict()?;
+        more |= !evicted;
+        // While anything can still be done about it, apply waits above the ceiling.
+        let resident = self.state.read().mvcc.resident_bytes();
+        let full = resident > self.config.budget.ceiling() && (more || self.wanted.flush);
+        *self.room.full.lock() = full;
+        if !full {
+            self.room.changed.notify_all();
+        }
+        self.answer(swept.nothing_left);
+        Ok(more)
+    }
+
+    fn answer(&mut self, swept: bool) {
+        let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
+        let newest = self.snapshots.last().map_or(0, Manifest::index);
+        let gave_up = self.retry_after.is_some();
+        self.waiting.retain(|waiting| {
+            let reached = match waiting.what {
+                What::Flush(at) => in_store >= at,
+                What::Snapshot(at) => newest >= at || gave_up,
+                What::Sweep(_) => swept,
+            };
+            if reached {
+                let _ = waiting.done.send(());
+            }
+            !reached
+        });
+    }
+
+    fn step_flush(&mut self, live: u64) -> Result<bool, Fatal> {
+        if self.flush.is_none() && (self.wanted.flush || self.wanted.snapshot) {
+            // sled does not survive a full disk: a flush begins only with room for it.
+            if self.hooks.free_bytes() < FREE_BYTES_MIN.min(live / 4 + FREE_BYTES_MIN / 8) {
+                self.wanted.flush = false;
+                return Ok(false);
+            }
+            let meta = self.state.read().to_meta();
+            self.flush = self.flusher.begin(meta);
+            self.wanted.flush = false;
+        }
+        let Some(flush) = &mut self.flush else { return Ok(false) };
+        let entries = flush.slice(&self.state.read().mvcc)?;
+        if !entries.is_empty() {
+            let batch = flush.batch(&entries);
+            if !batch.is_empty() {
+                self.store.commit(batch)?;
+            }
+            return Ok(true);
+        }
+        if let Some(flush) = self.flush.take() {
+            let finished = flush.finish()?;
+            for batch in finished.batches {
+                self.store.commit(batch)?;
+            }
+            self.flusher.flushed_with(&*self.store, finished.applied)?;
+            self.state.write().mvcc.set_flushed(finished.applied.revision);
+            self.dirty_since = None;
+        }
+        Ok(true)
+    }
+
+    fn step_snapshot(&mut self) -> Result<bool, Fatal> {
+        if self.builder.is_none() && self.wanted.snapshot && self.flush.is_none() {
+            self.retry_after = None;
+            let Some(applied) = self.flusher.applied() else { return Ok(false) };
+            let meta = applied.state(&*self.store)?;
+            let KeeperConfig { disk, snapshots, member, .. } = &self.config;
+            let previous = self.snapshots.last();
+            self.builder = Some(Builder::new(disk.clone(), snapshots, *member, applied, meta, previous));
+            self.wanted.snapshot = false;
+        }
+        let Some(builder) = &mut self.builder else { return Ok(false) };
+        let result = match builder.step(&*self.store) {
+            Ok(true) => return Ok(true),
+            Ok(false) => self.builder.take().expect("it was there above").finish(),
+            Err(error) => {
+                if let Some(builder) = self.builder.take() {
+                    builder.abandon();
+                }
+                Err(error)
+            }
+        };
+        match result {
+            Ok(manifest) => self.snapshot_made(manifest)?,
+            Err(Error::Fatal(error)) => return Err(error),
+            Err(Error::Full(error)) => {
+                tracing::warn!(%error, "no snapshot: the disk is full");
+                self.retry_after = Some(Instant::now() + FULL_PAUSE);
+                snapshot::collect_garbage(&self.config.disk, &self.config.snapshots, &self.snapshots.iter().collect::<Vec<_>>())?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Keeps the new snapshot and, while the disk use allows it, its predecessor; frees all others.
+    fn snapshot_made(&mut self, manifest: Manifest) -> Result<(), Fatal> {
+        let live = self.state.read().mvcc.live_bytes();
+        let log = self.hooks.log_bytes_since(self.snapshots.last().map_or(0, Manifest::index));
+        let used: u64 = self.snapshots.last().map_or(0, Manifest::bytes) + manifest.bytes() + log;
+        self.snapshots.push(manifest);
+        let keep = if snapshot::keeps_older(used, live) { 2 } else { 1 };
+        let drop = self.snapshots.len().saturating_sub(keep);
+        self.snapshots.drain(..drop);
+        let kept: Vec<&Manifest> = self.snapshots.iter().collect();
+        snapshot::collect_garbage(&self.config.disk, &self.config.snapshots, &kept)?;
+        if let (Some(oldest), Some(newest)) = (self.snapshots.first(), self.snapshots.last()) {
+            self.hooks.snapshot_made(newest, oldest.index());
+        }
+        Ok(())
+    }
+
+    fn step_sweep(&mut self) -> Result<Swept, Fatal> {
+        if let Some(job) = &mut self.hash {
+            let more = match job.step(&self.state.read().mvcc) {
+                Ok(more) => more,
+                // Compacted meanwhile: its hash is never asked for any more.
+                Err(_) => {
+                    self.hash = None;
+                    return Ok(Swept::default());
+                }
+            };
+            if !more && let Some(job) = self.hash.take() {
+                let hash = job.finish(&Blocks(&*self.store))?;
+                self.state.write().mvcc.remember_hash(hash);
+            }
+            return Ok(Swept::default());
+        }
+        let mut swept = Swept { finished: true, nothing_left: false };
+        if self.flush.is_none() && !self.flusher.is_full() {
+            let floor = self.hooks.floor();
+            let mut state = self.state.write();
+            let compacted = state.mvcc.compact_revision();
+            let sweep = state.mvcc.sweep(floor, SLICE_KEYS_MAX);
+            drop(state);
+            swept.finished = sweep.removed.is_empty() && sweep.hash.is_none();
+            swept.nothing_left = swept.finished && (sweep.done || floor < compacted);
+            self.hash = sweep.hash;
+            self.flusher.removed(compacted, sweep.removed);
+        }
+        if self.builder.is_none() && self.flusher.remove_some(&*self.store)? {
+            swept.finished = false;
+        }
+        swept.nothing_left &= self.flusher.waiting() == 0;
+        Ok(swept)
+    }
+
+    /// Evicts a slice; returns whether enough is evicted or nothing more can be.
+    fn step_evict(&mut self) -> Result<bool, Fatal> {
+        let MemoryBudget { limit } = self.config.budget;
+        if self.state.read().mvcc.resident_bytes() <= limit {
+            return Ok(true);
+        }
+        let flushed = self.flusher.flushed();
+        Ok(self.state.write().mvcc.evict(flushed, self.config.budget.target(), SLICE_KEYS_MAX))
+    }
+
+    /// Brings everything into the store that is not yet there.
+    fn last_flush(&mut self) -> Result<(), Fatal> {
+        if let Some(builder) = self.builder.take() {
+            builder.abandon();
+        }
+        // A flush that is on its way describes an older state; another follows it.
+        while self.flush.is_some() {
+            self.step_flush(0)?;
+        }
+        let state = self.state.read();
+        self.flusher.flush_all(&*self.store, &state.mvcc, state.to_meta())?;
+        Ok(())
+    }
+}
+
+/// Bytes that must be free on the disk for a flush to begin, if the data are large.
+const FREE_BYTES_MIN: u64 = 256 << 20;
+
+#[derive(Default)]
+struct Swept {
+    /// Nothing more to do at once.
+    finished: bool,
+    /// Nothing that compaction has freed is left in memory or store, but for open views.
+    nothing_left: bool,
+}
