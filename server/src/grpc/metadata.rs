@@ -97,7 +97,7 @@ impl Metadata {
     pub fn check(&self, node: &Node, kind: Kind, observer: &dyn Observer) -> Result<(), Status> {
         let version = self.version.as_deref().ok_or(Error::InvalidClientApiVersion)?;
         observer.client_request(kind, version);
-        if self.requires_leader && node.status().leader == 0 {
+        if self.requires_leader && !node.has_leader() {
             return Err(Error::NoLeader.into());
         }
         Ok(())
