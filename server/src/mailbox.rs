@@ -77,10 +77,11 @@ impl<T> Mailbox<T> {
 }
 
 impl<T> Letters<T> {
-    /// Takes all letters, appending them to `letters`; waits for the first one, at most until `deadline`.
+    /// Takes all letters, appending them to `letters`; waits for the first one, at most until `deadline`. Who has
+    /// letters in hand does not wait: they would lie there until another one comes.
     pub fn take(&self, letters: &mut Vec<T>, deadline: Option<Instant>) {
         let mut state = self.0.state.lock();
-        while state.letters.is_empty() {
+        while letters.is_empty() && state.letters.is_empty() {
             match deadline {
                 None => self.0.arrived.wait(&mut state),
                 Some(deadline) => {
@@ -135,6 +136,17 @@ mod tests {
         let mut taken = vec![0];
         letters.take(&mut taken, None);
         assert_eq!(taken, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn who_has_letters_in_hand_does_not_wait_for_more() {
+        let (mailbox, letters) = mailbox(8);
+        let mut taken = vec![1];
+        letters.take(&mut taken, None);
+        assert_eq!(taken, [1]);
+        mailbox.push(2).unwrap();
+        letters.take(&mut taken, None);
+        assert_eq!(taken, [1, 2]);
     }
 
     #[test]

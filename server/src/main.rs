@@ -1,7 +1,7 @@
 //! The `mechi` program: reads what it is told to be, opens the log, and starts a member.
 
 use mechi_server::config::notice::Notice;
-use mechi_server::config::{self, Action, Config, Log};
+use mechi_server::config::{self, Action, Log};
 use mechi_server::{run, telemetry};
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ use crate::propose::Pending;
 use crate::quota::{self, QuotaGuard};
 use crate::recovery::{self, Opened, Settings, folder};
 use crate::space::{self, Space};
-use crate::store::flush::{FLUSH_AGE, Keeper, KeeperConfig, MemoryBudget};
+use crate::store::flush::{Keeper, KeeperConfig, MemoryBudget};
 use crate::view::{Reads, Views};
 use crate::wal_log::WalLog;
 use crate::wal_thread::end_process;
@@ -93,7 +93,7 @@ async fn life(config: &Config) -> Result<()> {
         lease_ttl_min: grpc::Options::lease_ttl_min(millis(config.election_timeout)),
         observer: Arc::new(()),
     };
-    let router = member.metrics.grpc.count(grpc::service(node.clone(), options));
+    let router = member.metrics.grpc.count(grpc::router(node.clone(), options));
     let addresses = front.client_addresses();
     let served = front.serve(config, shared, router, &stopped);
     tracing::info!(addresses = addresses.join(","), "ready to serve client requests");
@@ -150,11 +150,11 @@ async fn settle(node: &Node, config: &Config, founder: pb::Member) -> Result<()>
     let client_urls: Vec<String> = config.advertise_client_urls.iter().map(ToString::to_string).collect();
     let known = || node.members().into_iter().find(|member| member.id == founder.id);
     if known().is_none() {
-        let members = vec![pb::Member { name: String::new(), client_urls: Vec::new(), ..founder.clone() }];
+        let members = vec![pb::Member { name: String::new(), client_ur_ls: Vec::new(), ..founder.clone() }];
         let init = ClusterInit { cluster_id: node.header(0).cluster_id, members };
         retried(node, Request::ClusterInit(init)).await?;
     }
-    if known().is_none_or(|known| known.name != config.name || known.client_urls != client_urls) {
+    if known().is_none_or(|known| known.name != config.name || known.client_ur_ls != client_urls) {
         let publish = MemberPublish { member_id: founder.id, name: config.name.clone(), client_urls };
         retried(node, Request::MemberPublish(publish)).await?;
     }
@@ -277,7 +277,7 @@ impl Member {
             snapshots: recovery::SNAP_DIR.to_owned(),
             member: own,
             budget: MemoryBudget { limit: settings.resident_bytes },
-            flush_age: config.store_flush_interval.unwrap_or(FLUSH_AGE),
+            flush_age: config.store_flush_interval,
         };
         let keeper = Keeper::start(keeper_config, state.clone(), store.clone(), flusher, snapshots, keeping);
         let keeper = Arc::new(keeper.context("start a thread")?);

@@ -45,7 +45,11 @@ impl Log for WalLog {
     }
 
     fn mark(&mut self) -> Result<(), Fatal> {
-        self.wal.mark()
+        match self.wal.mark() {
+            // A mark only saves work at the next open; on a full disk there is none.
+            Ok(()) | Err(Error::Full(_)) => Ok(()),
+            Err(Error::Fatal(fatal)) => Err(fatal),
+        }
     }
 
     fn snapshot(&mut self, snapshot: Snapshot) -> Result<(), Fatal> {
@@ -62,7 +66,11 @@ impl Log for WalLog {
 
     fn close_clean(&mut self, applied: Index) -> Result<(), Fatal> {
         self.wal.sync()?;
-        self.wal.close_clean(applied)
+        match self.wal.close_clean(applied) {
+            // Without the record the next open rebuilds the store; nothing is lost.
+            Ok(()) | Err(Error::Full(_)) => Ok(()),
+            Err(Error::Fatal(fatal)) => Err(fatal),
+        }
     }
 
     fn bytes(&self) -> u64 {

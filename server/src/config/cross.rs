@@ -105,6 +105,7 @@ pub fn config(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Config, String
         log: log(flags)?,
         metrics_extensive: flags.get("metrics") == "extensive",
         memory_limit: memory_limit(flags)?,
+        store_flush_interval: value::duration("store-flush-interval", flags.get("store-flush-interval"))?,
         features: features(flags)?,
     })
 }

@@ -84,6 +84,8 @@ pub struct Config {
     pub metrics_extensive: bool,
     /// Bytes of memory to stay within.
     pub memory_limit: u64,
+    /// How long a change may wait until it is in the working store.
+    pub store_flush_interval: Duration,
     /// etcd's feature gates, every one of them; only shown in metrics.
     pub features: BTreeMap<&'static str, bool>,
 }

@@ -224,6 +224,7 @@ pub static FLAGS: &[Flag] = &[
     flag(Features, "max-learners", Int, "1", Inert, "Learners allowed in the cluster."),
 
     flag(Mechi, "memory-limit", Bytes, "", Acts, "Memory to stay within (bytes, 512MiB, 2GiB); half of the cgroup's or the machine's if not set."),
+    flag(Mechi, "store-flush-interval", Duration, "1m0s", Acts, "How long a change may wait for the working store; no acknowledgement waits for it."),
 
     flag(Unsafe, "unsafe-no-fsync", Bool, "false", Inert, "Go without fsync; Mechi never does."),
     flag(Unsafe, "force-new-cluster", Bool, "false", Refused(NOT_FORCED), "Force to create a new one-member cluster."),
