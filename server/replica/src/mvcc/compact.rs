@@ -56,8 +56,8 @@ impl Mvcc {
 
     /// Removes compacted versions, and nothing that a reader at `floor` or above needs.
     ///
-    /// `floor` is the oldest revision that an open view reads at (`i64::MAX`: there is none). Looks at up to
-    /// `budget_keys` changes and removes up to as many versions; the next call goes on from there.
+    /// `floor` is the oldest revision that an open view reads at (`i64::MAX`: there is none). Prunes up to
+    /// `budget_keys` keys and removes at most about as many versions; the next call goes on from there.
     pub fn sweep(&mut self, floor: i64, budget_keys: usize) -> Sweep {
         let mut sweep = Sweep::default();
         let mut limit = self.compact_revision.min(floor);
@@ -79,8 +79,8 @@ impl Mvcc {
         sweep
     }
 
-    /// Prunes the keys of the changes in `from..=target`: only a key that changed there has garbage. Returns where to
-    /// go on.
+    /// Prunes the keys of the changes in `from..=target`: only a key that was overwritten or deleted there has garbage.
+    /// Returns where to go on.
     fn sweep_changes(
         &mut self,
         target: i64,
@@ -89,10 +89,8 @@ impl Mvcc {
         removed: &mut Vec<Revision>,
     ) -> Option<Revision> {
         let end = Revision::new(target + 1, 0);
-        let changes = self.log.iter_from(from).take_while(|change| change.revision < end);
-        let heads: Vec<(Revision, Record)> =
-            changes.take(*budget + 1).map(|change| (change.revision, change.head.clone())).collect();
-        for (revision, head) in heads {
+        let (makers, next) = self.log.makers(from, end, *budget);
+        for (revision, head) in makers {
             if *budget == 0 {
                 return Some(revision);
             }
@@ -107,7 +105,7 @@ impl Mvcc {
             *budget -= pruned.len().max(1);
             removed.extend(pruned);
         }
-        None
+        next
     }
 
     /// The highest revision that anything may have been removed for.

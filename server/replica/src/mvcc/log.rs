@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 /// Changes per chunk.
 const CHUNK: usize = 1_024;
 
+/// To pass over a change costs about this much less than to look its key up.
+const PASSED_PER_MAKER: usize = 16;
+
 /// A change, and how many bytes a compaction to it makes garbage, summed over it and all changes before it.
 pub(super) struct Row {
     pub(super) change: Change,
@@ -54,6 +57,34 @@ impl Log {
         let chunk = self.chunks.partition_point(|chunk| chunk.back().is_some_and(|row| row.change.revision < from));
         let row = self.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(|row| row.change.revision < from));
         self.chunks.range(chunk..).flat_map(|chunk| chunk.iter()).skip(row).map(|row| &row.change)
+    }
+
+    /// Of the changes in `from..end`, the first `max` that make garbage, with their records, and the change to go on
+    /// from; passes over at most [`PASSED_PER_MAKER`] times as many that make none.
+    pub(super) fn makers(
+        &self,
+        from: Revision,
+        end: Revision,
+        max: usize,
+    ) -> (Vec<(Revision, Record)>, Option<Revision>) {
+        let chunk = self.chunks.partition_point(|chunk| chunk.back().is_some_and(|row| row.change.revision < from));
+        let before = chunk.checked_sub(1).and_then(|before| self.chunks[before].back());
+        let mut before = before.map_or(self.garbage_before, |row| row.garbage);
+        let (mut makers, mut seen) = (Vec::new(), 0);
+        for row in self.chunks.range(chunk..).flatten().take_while(|row| row.change.revision < end) {
+            let makes = row.garbage > std::mem::replace(&mut before, row.garbage);
+            if row.change.revision < from {
+                continue;
+            }
+            if makers.len() == max || seen == max * PASSED_PER_MAKER {
+                return (makers, Some(row.change.revision));
+            }
+            seen += 1;
+            if makes {
+                makers.push((row.change.revision, row.change.head.clone()));
+            }
+        }
+        (makers, None)
     }
 
     /// The running count of garbage up to and with revision `main`, tombstones at `main` itself left out.
