@@ -112,9 +112,12 @@ fn the_quota_pays_for_the_dearer_branch() {
     assert_eq!(quota_cost(&Request::DeleteRange(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() })), 0);
 }
 
+/// `key` and `range_end` of a delete.
+type Interval = (Bytes, Bytes);
+
 /// etcd's rule as it is written there, over lists instead of trees.
-fn naive(branch: &[pb::RequestOp]) -> Result<(Vec<Bytes>, Vec<(Bytes, Bytes)>), Error> {
-    let hit = |deletes: &[(Bytes, Bytes)], key: &Bytes| {
+fn naive(branch: &[pb::RequestOp]) -> Result<(Vec<Bytes>, Vec<Interval>), Error> {
+    let hit = |deletes: &[Interval], key: &Bytes| {
         deletes.iter().any(|(from, to)| if to.is_empty() { from == key } else { from <= key && key < to })
     };
     let mut deletes = Vec::new();
