@@ -197,8 +197,7 @@ impl Model {
     fn compare(&self, compare: &pb::Compare) -> bool {
         use pb::compare::{CompareTarget as Target, TargetUnion as Union};
         let inside = within(&compare.key, &compare.range_end);
-        let mut found: Vec<_> =
-            self.history[&self.revision()].values().filter(|kv| inside(&kv.key)).cloned().collect();
+        let mut found: Vec<_> = self.history[&self.revision()].values().filter(|kv| inside(&kv.key)).cloned().collect();
         if found.is_empty() {
             if compare.target == Target::Value as i32 {
                 return false;
@@ -348,12 +347,8 @@ fn answer(keys: &Keys, request: &pb::RangeRequest, now: i64) -> pb::RangeRespons
         return pb::RangeResponse { header: header(now), kvs: vec![], more: false, count };
     }
     let (order, target) = (request.sort_order, request.sort_target);
-    let filters = [
-        request.min_mod_revision,
-        request.max_mod_revision,
-        request.min_create_revision,
-        request.max_create_revision,
-    ];
+    let filters =
+        [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision];
     let limit = usize::try_from(request.limit).unwrap_or(0);
     if limit > 0 && filters == [0; 4] && (order == 0 || (order == 1 && target == 0)) {
         kvs.truncate(limit.saturating_add(1));

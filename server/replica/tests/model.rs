@@ -52,7 +52,7 @@ impl Member {
         let batch = Batch { member: 1, boot: 1, number: index, wall_ms: 0, commands: vec![command] };
         let entry = Entry { index, term: 1, data: encode(&batch), ..Default::default() };
         let mut out = Outcomes::default();
-        apply(&mut self.state, &entry, self.answer, &self.values, &mut out).unwrap();
+        apply(&mut self.state, &entry, self.answer, &self.values, &mut out).expect("every entry here can be applied");
         for change in self.state.mvcc.changes(before + 1) {
             self.values.0.insert(change.revision, change.head.clone());
         }

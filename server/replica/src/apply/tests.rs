@@ -303,7 +303,8 @@ impl Runner for Script {
             "leases" => self.state.leases.iter().fold(String::new(), |mut text, (id, lease)| {
                 let keys: Vec<_> = lease.keys().map(|key| String::from_utf8_lossy(key)).collect();
                 let left = lease.remaining_ttl;
-                let _ = writeln!(text, "{}: {} s, {left} noted, entry {}, {keys:?}", id.0, lease.ttl, lease.grant_index);
+                let _ =
+                    writeln!(text, "{}: {} s, {left} noted, entry {}, {keys:?}", id.0, lease.ttl, lease.grant_index);
                 text
             }),
             "term" => {

@@ -112,10 +112,9 @@ fn command(request: &Request, leases: &Leases, effects: &mut Vec<Effect>) {
             write_attached(LeaseId(request.id), leases, effects);
         }
         Request::Compaction(_) | Request::Alarm(_) => effects.push(Effect::Admin),
-        Request::LeaseExpire(_)
-        | Request::LeaseCheckpoint(_)
-        | Request::MemberPublish(_)
-        | Request::ClusterInit(_) => effects.push(Effect::None),
+        Request::LeaseExpire(_) | Request::LeaseCheckpoint(_) | Request::MemberPublish(_) | Request::ClusterInit(_) => {
+            effects.push(Effect::None)
+        }
     }
 }
 

@@ -60,6 +60,18 @@ fn a_level_counts_its_longest_list_and_nested_txns_share_what_is_left() {
 }
 
 #[test]
+fn the_deepest_txn_that_passes_can_be_read_from_the_log() {
+    let levels = |count: usize| {
+        (1..count).fold(txn(vec![put("a")], vec![]), |txn_inside, _| txn(vec![nested(txn_inside)], vec![]))
+    };
+    let deepest = levels(TXN_DEPTH_MAX);
+    assert_eq!(check_txn(&deepest, TXN_OPS_MAX), Ok(()));
+    assert_eq!(check_txn(&levels(TXN_DEPTH_MAX + 1), TXN_OPS_MAX), Err(Error::TooManyOps));
+    let batch = Batch { commands: vec![command(Request::Txn(deepest))], ..Default::default() };
+    assert_eq!(decode(&encode(&batch)).unwrap(), batch);
+}
+
+#[test]
 fn an_op_count_is_found_before_bad_keys_and_duplicates_last() {
     let bad = || op(Op::RequestPut(pb::PutRequest::default()));
     assert_eq!(check_txn(&txn(vec![bad(), bad()], vec![]), 1), Err(Error::TooManyOps));
@@ -100,9 +112,12 @@ fn the_quota_pays_for_the_dearer_branch() {
     assert_eq!(quota_cost(&Request::DeleteRange(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() })), 0);
 }
 
+/// `key` and `range_end` of a delete.
+type Interval = (Bytes, Bytes);
+
 /// etcd's rule as it is written there, over lists instead of trees.
-fn naive(branch: &[pb::RequestOp]) -> Result<(Vec<Bytes>, Vec<(Bytes, Bytes)>), Error> {
-    let hit = |deletes: &[(Bytes, Bytes)], key: &Bytes| {
+fn naive(branch: &[pb::RequestOp]) -> Result<(Vec<Bytes>, Vec<Interval>), Error> {
+    let hit = |deletes: &[Interval], key: &Bytes| {
         deletes.iter().any(|(from, to)| if to.is_empty() { from == key } else { from <= key && key < to })
     };
     let mut deletes = Vec::new();
@@ -168,6 +183,7 @@ fn a_long_txn_is_checked_quickly() {
     let deletes = keys.iter().map(|key| {
         op(Op::RequestDeleteRange(pb::DeleteRangeRequest { key: format!("d{key}").into(), ..Default::default() }))
     });
-    let puts = keys.iter().map(|key| op(Op::RequestPut(pb::PutRequest { key: key.clone().into(), ..Default::default() })));
+    let puts =
+        keys.iter().map(|key| op(Op::RequestPut(pb::PutRequest { key: key.clone().into(), ..Default::default() })));
     assert_eq!(intervals::check(&deletes.chain(puts).collect::<Vec<_>>()), Ok(()));
 }
