@@ -20,7 +20,8 @@ impl goldenscript::Runner for Script {
     fn run(&mut self, command: &Self::Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
         let Self(world) = self;
         let mut args = command.consume_args();
-        let mut number = || -> Result<i64, Box<dyn Error>> { Ok(args.next_pos().ok_or("a number is missing")?.parse()?) };
+        let mut number =
+            || -> Result<i64, Box<dyn Error>> { Ok(args.next_pos().ok_or("a number is missing")?.parse()?) };
         match command.name.as_str() {
             "open" => world.open(number()? as u64),
             "close" => world.hub.feed(Input::Close(StreamId(number()? as u64))),
