@@ -349,6 +349,7 @@ impl Worker {
         }
         for line in inbox.credited {
             self.collect(&line);
+            self.await_credit(&line);
         }
         for stream in inbox.closed {
             self.close(stream);
@@ -371,6 +372,15 @@ impl Worker {
         let taken = line.taken.swap(0, SeqCst);
         if taken > 0 {
             self.hub.feed(Input::Credit(line.stream, taken));
+        }
+    }
+
+    /// Asks to be woken by the next message taken, as long as the stream has no room. What was taken in between is
+    /// collected once more, since nobody was asked then.
+    fn await_credit(&mut self, line: &Line) {
+        if !self.hub.has_room(line.stream) {
+            line.blocked.store(true, SeqCst);
+            self.collect(line);
         }
     }
 
@@ -400,10 +410,8 @@ impl Worker {
         touched.dedup();
         for stream in touched {
             let Some(line) = self.peers.get(&stream).map(|peer| Arc::clone(&peer.line)) else { continue };
-            if !self.hub.has_room(stream) {
-                line.blocked.store(true, SeqCst);
-            }
             self.collect(&line);
+            self.await_credit(&line);
         }
     }
 
@@ -431,5 +439,85 @@ impl Worker {
         opened.iter().for_each(|(line, _)| line.close());
         let streams: Vec<StreamId> = self.peers.keys().copied().collect();
         streams.into_iter().for_each(|stream| self.close(stream));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mechi_replica::store::AllInMemory;
+    use parking_lot::RwLock;
+    use pb::watch_request::RequestUnion;
+    use prost::Message;
+
+    fn start(config: Config) -> (Arc<RwLock<Mvcc>>, Watches, JoinHandle<()>) {
+        let state = Arc::new(RwLock::new(Mvcc::new()));
+        let lent = Arc::clone(&state);
+        let source: Source = Box::new(move |look| look(&lent.read()));
+        let fatal = Box::new(|fatal: Fatal| panic!("{fatal}"));
+        let (watches, thread) =
+            Watches::spawn(config, Header::default(), 1, source, Arc::new(AllInMemory), fatal).unwrap();
+        (state, watches, thread)
+    }
+
+    fn write(state: &RwLock<Mvcc>, watches: &Watches, count: usize) {
+        for _ in 0..count {
+            let revision = {
+                let mut state = state.write();
+                state.write().put(b"k", &[b'x'; 100], 0);
+                state.revision()
+            };
+            watches.advance(revision);
+        }
+    }
+
+    async fn next(stream: &mut WatchStream) -> pb::WatchResponse {
+        let message = stream.responses.recv().await.expect("the stream goes on");
+        pb::WatchResponse::decode(&message.pieces.concat()[..]).unwrap()
+    }
+
+    fn create() -> pb::WatchRequest {
+        let create = pb::WatchCreateRequest { key: "k".into(), ..Default::default() };
+        pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_stops_reading_gets_everything_once_it_reads_again() {
+        let (state, watches, thread) = start(Config { stream_bytes_max: 2_000, ..Config::default() });
+        let mut stream = watches.open();
+        stream.requests.send(create()).await.unwrap();
+        assert!(next(&mut stream).await.created);
+        write(&state, &watches, 500);
+        let mut revision = 1;
+        while revision < 501 {
+            for event in next(&mut stream).await.events {
+                revision += 1;
+                assert_eq!(event.kv.unwrap().mod_revision, revision);
+            }
+        }
+        assert_eq!(watches.metrics().pending_events.load(Relaxed), 0);
+        watches.stop();
+        assert!(stream.responses.recv().await.is_none());
+        stream.requests.closed().await;
+        assert_eq!(stream.requests.send(create()).await, Err(Stopped));
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_wait_and_are_all_answered() {
+        let (_, watches, thread) = start(Config { stream_bytes_max: 2_000, ..Config::default() });
+        let mut stream = watches.open();
+        let requests = stream.requests.clone();
+        let asking = tokio::spawn(async move {
+            for _ in 0..1_000 {
+                requests.send(create()).await.unwrap();
+            }
+        });
+        for watch_id in 0..1_000 {
+            assert_eq!(next(&mut stream).await.watch_id, watch_id);
+        }
+        asking.await.unwrap();
+        watches.stop();
+        thread.join().unwrap();
     }
 }

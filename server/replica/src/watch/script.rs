@@ -3,7 +3,7 @@
 //! Commands: `open S`, `close S`, `watch S KEY [END] [start=] [id=] [prev] [notify] [fragment] [noput] [nodelete]`,
 //! `cancel S ID`, `progress S`, `refuse S REASON`, `write KEY=VALUE KEY ...` (one transaction; a bare key is deleted),
 //! `fill KEY BYTES COUNT`, `compact REVISION`, `stall S`, `take S` (reads again), `tick MS`, `quiet`, `announce`,
-//! `counters`. Each prints what clients are sent, as `stream/watch at header-revision: ...`.
+//! `restored REVISION`, `counters`. Each prints what clients are sent, as `stream/watch at header-revision: ...`.
 
 use super::testing::{self, World, show, small};
 use super::{Config, Input, StreamId};
@@ -20,7 +20,8 @@ impl goldenscript::Runner for Script {
     fn run(&mut self, command: &Self::Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
         let Self(world) = self;
         let mut args = command.consume_args();
-        let mut number = || -> Result<i64, Box<dyn Error>> { Ok(args.next_pos().ok_or("a number is missing")?.parse()?) };
+        let mut number =
+            || -> Result<i64, Box<dyn Error>> { Ok(args.next_pos().ok_or("a number is missing")?.parse()?) };
         match command.name.as_str() {
             "open" => world.open(number()? as u64),
             "close" => world.hub.feed(Input::Close(StreamId(number()? as u64))),
@@ -44,6 +45,7 @@ impl goldenscript::Runner for Script {
                 world.quiet = false;
                 world.announce();
             }
+            "restored" => world.hub.feed(Input::Restored(number()?)),
             "counters" => return Ok(format!("{:?}", world.hub.counters())),
             "refuse" => {
                 let stream = StreamId(number()? as u64);

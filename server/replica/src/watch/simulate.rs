@@ -125,7 +125,8 @@ impl Model {
     fn check(&mut self, world: &World, stream: u64, response: pb::WatchResponse) {
         let revision = response.header.as_ref().unwrap().revision;
         if response.created {
-            let request = self.asked.get_mut(&stream).and_then(|asked| asked.pop_front()).expect("created was asked for");
+            let request =
+                self.asked.get_mut(&stream).and_then(|asked| asked.pop_front()).expect("created was asked for");
             assert_eq!(revision, world.mvcc.revision());
             let range = KeyRange::new(&request.key, &request.range_end);
             assert_eq!(response.canceled, range.is_empty() || request.start_revision < 0);
@@ -217,7 +218,8 @@ fn run(config: Config, ops: Vec<Op>) -> usize {
                 let mut request = create(KEYS[key], end);
                 request.start_revision = start.map_or(0, |start| (world.mvcc.revision() + start).max(-1));
                 request.prev_kv = flags[0];
-                request.filters = [(flags[1], 0), (flags[2], 1)].iter().filter(|(on, _)| *on).map(|(_, kind)| *kind).collect();
+                request.filters =
+                    [(flags[1], 0), (flags[2], 1)].iter().filter(|(on, _)| *on).map(|(_, kind)| *kind).collect();
                 request.fragment = flags[3];
                 model.asked.entry(stream).or_default().push_back(request.clone());
                 world.ask(stream, RequestUnion::CreateRequest(request));

@@ -43,7 +43,6 @@ impl World {
                 }
             }
         }
-        drop(write);
         self.announce();
         self.mvcc.revision()
     }
