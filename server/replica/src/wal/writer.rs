@@ -81,7 +81,7 @@ impl<D: Disk> Wal<D> {
         let mut trimmed = false;
         while let Some(oldest) = self.older.front().copied().filter(|oldest| oldest.last_index < bound) {
             let path = self.path(&segment::name(oldest.id));
-            if oldest.length == self.options.segment_bytes && self.free.len() < self.options.reserve_segments {
+            if oldest.length == self.options.segment_bytes && self.free.len() < self.free_max() {
                 let free = self.free_path();
                 self.disk.rename(&path, &free).map_err(disk::fatal("recycle a segment"))?;
                 self.free.push(free);
@@ -136,6 +136,9 @@ impl<D: Disk> Wal<D> {
                     let bug = format!("entry {} appended to a log that ends at {}", entry.index, last.0);
                     return Err(Fatal::Bug(bug).into());
                 }
+                // The same entry again, after a retry: nothing behind it goes.
+                Record::Entry(entry)
+                    if entry.index <= last.0 && term_at(&terms, entry.index) == Some(entry.term) => {}
                 Record::Entry(entry) => {
                     last = (entry.index, entry.term);
                     note_term(&mut terms, entry.index, entry.term);

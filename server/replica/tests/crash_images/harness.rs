@@ -18,7 +18,7 @@ const OPTIONS: WalOptions = WalOptions { segment_bytes: 4096, reserve_segments: 
 const IMAGES_PER_STOP: u64 = 64;
 
 /// Images with torn writes per stop.
-const TORN_PER_STOP: u64 = 6;
+const TORN_PER_STOP: u64 = 12;
 
 /// One step of a program.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ pub(crate) fn judge_program(program: &Program, seed: u64, counts: &mut Counts) -
         let mut again = Vec::new();
         images::power_cuts(&disk, &mut numbers.clone(), IMAGES_PER_STOP, TORN_PER_STOP, &mut |image| {
             if result.is_ok() && counts.add(run.kind, &image) {
-                if again.is_empty() || stop.is_multiple_of(5) && again.len() < 2 {
+                if again.is_empty() && stop.is_multiple_of(3) {
                     again.push(image.fork());
                 }
                 result = run.judge(&image).map_err(|why| format!("power cut at {stop} ({}): {why}", run.kind));
@@ -303,7 +303,8 @@ impl Run {
         let Step::Append { entries, bytes, back, vote } = step else { unreachable!("only appends have records") };
         let mut state = self.newest().clone();
         state.clean = None;
-        let floor = newest_snapshot(&self.disk).map_or(0, |(index, _)| index);
+        // What is committed is never replaced.
+        let floor = newest_snapshot(&self.disk).map_or(0, |(index, _)| index).max(state.hard_state.commit);
         let first = (state.last() + 1 - (*back).min(state.last())).max(floor + 1);
         let term = state.hard_state.term.max(1) + u64::from(first <= state.last());
         let mut records = Vec::new();
