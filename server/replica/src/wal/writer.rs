@@ -137,8 +137,7 @@ impl<D: Disk> Wal<D> {
                     return Err(Fatal::Bug(bug).into());
                 }
                 // The same entry again, after a retry: nothing behind it goes.
-                Record::Entry(entry)
-                    if entry.index <= last.0 && term_at(&terms, entry.index) == Some(entry.term) => {}
+                Record::Entry(entry) if entry.index <= last.0 && term_at(&terms, entry.index) == Some(entry.term) => {}
                 Record::Entry(entry) => {
                     last = (entry.index, entry.term);
                     note_term(&mut terms, entry.index, entry.term);
@@ -288,10 +287,9 @@ impl<D: Disk> Wal<D> {
     fn check_usable(&self) -> Result<(), Fatal> {
         match &self.failed {
             None => Ok(()),
-            Some(why) => Err(Fatal::Io {
-                context: "use a log that failed before".into(),
-                source: io::Error::other(why.clone()),
-            }),
+            Some(why) => {
+                Err(Fatal::Io { context: "use a log that failed before".into(), source: io::Error::other(why.clone()) })
+            }
         }
     }
 

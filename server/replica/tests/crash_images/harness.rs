@@ -24,7 +24,12 @@ const TORN_PER_STOP: u64 = 12;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// Append so many entries of so many bytes, the first one `back` below the next index, in a newer term if `back`.
-    Append { entries: u64, bytes: usize, back: u64, vote: bool },
+    Append {
+        entries: u64,
+        bytes: usize,
+        back: u64,
+        vote: bool,
+    },
     Sync,
     Mark,
     /// Write a snapshot at the newest acknowledged entry and say so in the log.
@@ -286,10 +291,12 @@ impl Run {
 
     /// Whether the append will go into the open segment, a new one or a recycled one.
     fn kind_of_append(&self, wal: &Wal<SimDisk>, records: &[Record]) -> &'static str {
-        let bytes: usize = records.iter().map(|record| if let Record::Entry(e) = record { 24 + e.data.len() } else { 32 }).sum();
+        let bytes: usize =
+            records.iter().map(|record| if let Record::Entry(e) = record { 24 + e.data.len() } else { 32 }).sum();
         let batch = (80 + bytes).next_multiple_of(512) as u64 + 512;
         // A file of the reserve that is not all zeros was a segment before.
-        let recycled = self.disk.files().iter().any(|(path, bytes)| path.ends_with(".free") && bytes.iter().any(|b| *b != 0));
+        let recycled =
+            self.disk.files().iter().any(|(path, bytes)| path.ends_with(".free") && bytes.iter().any(|b| *b != 0));
         if wal.end().offset + batch <= OPTIONS.segment_bytes {
             "append"
         } else if recycled {
