@@ -265,9 +265,7 @@ impl<D: Disk> Wal<D> {
         let kept = |id: u64| self.older.iter().any(|segment| segment.id == id);
         for header in found.iter().filter(|s| kept(s.id)).flat_map(|s| s.batches.iter().map(|batch| &batch.header)) {
             logged += header.batch_bytes();
-            if self.notes.back().is_none_or(|(_, noted)| logged - noted >= limits::WAL_NOTE_BYTES) {
-                self.notes.push_back((header.last.0, logged));
-            }
+            writer::note_bytes(&mut self.notes, header.last.0, logged);
         }
         self.logged += logged;
     }

@@ -98,6 +98,14 @@ impl goldenscript::Runner for Script {
                 let extra = args.take_key("extra").map(str::parse::<u64>).transpose()?;
                 self.disk.set_capacity(extra.map(|extra| self.disk.used() + extra));
             }
+            // stats INDEX..: bytes on disk, and bytes of log above each index.
+            "stats" => {
+                let wal = self.wal()?;
+                writeln!(out, "{} bytes on disk", wal.bytes())?;
+                while let Some(index) = args.next_pos() {
+                    writeln!(out, "{} bytes above entry {index}", wal.bytes_since(index.parse()?))?;
+                }
+            }
             // dump: every batch of every segment, as recovery finds them.
             "dump" => {
                 for name in self.disk.list("wal")? {

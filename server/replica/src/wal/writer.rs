@@ -8,6 +8,7 @@ use crate::disk::{self, Disk, File as _};
 use crate::limits;
 use crate::outcome::Fatal;
 use crate::types::{Index, Term};
+use std::collections::VecDeque;
 use std::io;
 
 impl<D: Disk> Wal<D> {
@@ -182,9 +183,7 @@ impl<D: Disk> Wal<D> {
         self.chain = header.chain;
         self.vouched = durable;
         self.logged += header.batch_bytes();
-        if self.notes.back().is_none_or(|(_, noted)| self.logged - noted >= limits::WAL_NOTE_BYTES) {
-            self.notes.push_back((last.0, self.logged));
-        }
+        note_bytes(&mut self.notes, last.0, self.logged);
         Ok(())
     }
 
@@ -315,4 +314,15 @@ pub(super) fn note_term(terms: &mut Vec<(Index, Term)>, index: Index, term: Term
 fn term_at(terms: &[(Index, Term)], index: Index) -> Option<Term> {
     let after = terms.partition_point(|(first, _)| *first <= index);
     after.checked_sub(1).map(|place| terms[place].1)
+}
+
+/// Notes how many bytes of log there are up to an entry, if the last note is old enough.
+pub(super) fn note_bytes(notes: &mut VecDeque<(Index, u64)>, index: Index, logged: u64) {
+    // Entries that were replaced take their notes with them, so that the indexes ascend.
+    while notes.back().is_some_and(|(noted, _)| *noted > index) {
+        notes.pop_back();
+    }
+    if notes.back().is_none_or(|(_, noted)| logged - noted >= limits::WAL_NOTE_BYTES) {
+        notes.push_back((index, logged));
+    }
 }
