@@ -9,10 +9,11 @@
 //! be gone after the next power cut. A new segment takes over from the last vouched place and holds a durable copy
 //! of all behind it.
 //!
-//! In reading order:
+//! Read `record`, then `segment`, `recover` and `writer`.
+
 pub mod record;
-mod segment;
 mod recover;
+mod segment;
 mod writer;
 
 #[cfg(test)]
