@@ -197,6 +197,9 @@ fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 mod tests {
     use super::*;
     use mechi_replica::disk::File as _;
+    use mechi_replica::effect::{Entry, EntryKind};
+    use mechi_replica::wal::record::Record;
+    use mechi_replica::wal::{Wal, WalOptions};
     use std::os::unix::fs::PermissionsExt;
 
     fn disk() -> (tempfile::TempDir, RealDisk) {
@@ -247,6 +250,28 @@ mod tests {
         assert_eq!(disk.lock("lock").unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(lock);
         disk.lock("lock").unwrap();
+    }
+
+    #[test]
+    fn carries_the_log_through_a_restart() {
+        let (_dir, disk) = disk();
+        let options = WalOptions { segment_bytes: 8192, reserve_segments: 1 };
+        let entry = |index| {
+            let data = vec![index as u8; 3000].into();
+            Record::Entry(Entry { index, term: 1, kind: EntryKind::Normal, data })
+        };
+        let (mut wal, recovered) = Wal::open(disk.clone(), "wal", options, None).unwrap();
+        assert_eq!((recovered.boot, recovered.last_index), (1, 0));
+        for index in 1..=10 {
+            wal.append(&[entry(index)]).unwrap();
+            wal.sync().unwrap();
+        }
+        // The log has one owner, but that one may be any thread.
+        let closed = std::thread::spawn(move || wal.close_clean(10)).join().unwrap();
+        closed.unwrap();
+        let (_wal, recovered) = Wal::open(disk, "wal", options, None).unwrap();
+        assert_eq!((recovered.boot, recovered.last_index, recovered.clean), (2, 10, Some(10)));
+        assert!(recovered.entries.iter().all(|found| Record::Entry(found.clone()) == entry(found.index)));
     }
 
     #[test]

@@ -155,6 +155,9 @@ pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Log segments kept allocated ahead, so that a full disk is met before the log is.
 pub const WAL_RESERVE_SEGMENTS: usize = 2;
 
+/// Trimmed log segments kept beyond the reserve to be written again; more are removed.
+pub const WAL_RECYCLED_SEGMENTS: usize = 4;
+
 /// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
 pub const WAL_NOTE_BYTES: u64 = 64 << 10;
 

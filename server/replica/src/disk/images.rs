@@ -66,7 +66,13 @@ pub fn torn_power_cut(disk: &SimDisk, numbers: &mut Numbers) -> SimDisk {
     disk.power_cut(|pending| match (numbers.below(4), pending) {
         (0, _) => Fate::Lost,
         (1, _) => Fate::Applied,
-        (_, Pending::Name { .. }) => if numbers.below(2) == 0 { Fate::Lost } else { Fate::Applied },
+        (_, Pending::Name { .. }) => {
+            if numbers.below(2) == 0 {
+                Fate::Lost
+            } else {
+                Fate::Applied
+            }
+        }
         (_, Pending::Write { sectors, .. }) => Fate::Torn((0..sectors).map(|_| numbers.below(2) == 0).collect()),
     })
 }

@@ -9,11 +9,15 @@
 //! be gone after the next power cut. A new segment takes over from the last vouched place and holds a durable copy
 //! of all behind it.
 //!
-//! In reading order:
+//! Read `record`, then `segment`, `recover` and `writer`.
+
 pub mod record;
-mod segment;
 mod recover;
+mod segment;
 mod writer;
+
+#[cfg(test)]
+mod script_tests;
 
 pub use recover::Cut;
 pub use segment::Position;
@@ -190,14 +194,8 @@ impl<D: Disk> Wal<D> {
         }
         .map_err(disk::fatal("open a new segment"))?;
         file.write_at(&buffer, 0).map_err(disk::fatal("write a new segment"))?;
-        #[cfg(feature = "mutants")]
-        let skip = crate::mutants::active("unsynced_tail_taken_for_durable");
-        #[cfg(not(feature = "mutants"))]
-        let skip = false;
-        if !skip {
-            file.sync().map_err(disk::fatal("sync a new segment"))?;
-            disk.sync_dir(dir).map_err(disk::fatal("sync log directory"))?;
-        }
+        file.sync().map_err(disk::fatal("sync a new segment"))?;
+        disk.sync_dir(dir).map_err(disk::fatal("sync log directory"))?;
 
         let head = Segment { id, length, last_index: copied.last().map_or(0, |entry| entry.index) };
         let mut wal = Self {
@@ -268,9 +266,7 @@ impl<D: Disk> Wal<D> {
         let kept = |id: u64| self.older.iter().any(|segment| segment.id == id);
         for header in found.iter().filter(|s| kept(s.id)).flat_map(|s| s.batches.iter().map(|batch| &batch.header)) {
             logged += header.batch_bytes();
-            if self.notes.back().is_none_or(|(_, noted)| logged - noted >= limits::WAL_NOTE_BYTES) {
-                self.notes.push_back((header.last.0, logged));
-            }
+            writer::note_bytes(&mut self.notes, header.last.0, logged);
         }
         self.logged += logged;
     }
@@ -280,13 +276,17 @@ impl<D: Disk> Wal<D> {
         for path in paths {
             let file = self.disk.open(&path).map_err(disk::fatal("open the log's reserve"))?;
             let length = file.len().map_err(disk::fatal("open the log's reserve"))?;
-            if length == self.options.segment_bytes && self.free.len() < self.options.reserve_segments {
+            if length == self.options.segment_bytes && self.free.len() < self.free_max() {
                 self.free.push(path);
             } else {
                 self.unlink(&path)?;
             }
         }
         Ok(())
+    }
+
+    fn free_max(&self) -> usize {
+        self.options.reserve_segments + limits::WAL_RECYCLED_SEGMENTS
     }
 
     /// Index of the last entry written, or of the snapshot that replaced the log.

@@ -88,9 +88,7 @@ pub(super) fn recover(found: &[Scanned], snapshot: Option<(Index, Term)>) -> Res
 /// whether the oldest one goes on from a segment that is gone.
 fn chain_of(found: &[Scanned], vouched: Position) -> (Vec<(&Scanned, u64)>, bool) {
     // A segment whose first batch is not intact holds nothing that was promised, unless it is vouched for.
-    let counts = |scanned: &&Scanned| {
-        start(scanned).is_some() || vouched > Position { segment: scanned.id, offset: 0 }
-    };
+    let counts = |scanned: &&Scanned| start(scanned).is_some() || vouched > Position { segment: scanned.id, offset: 0 };
     let mut chain = Vec::new();
     let mut next = found.iter().rev().find(counts).map(|scanned| (scanned, u64::MAX));
     let mut base_missing = false;
@@ -186,9 +184,7 @@ impl Replay {
     /// Whether damage at `at` is a torn tail.
     fn may_cut(&self, at: Position, head: bool) -> bool {
         #[cfg(feature = "mutants")]
-        if crate::mutants::active("cut_at_first_bad_crc")
-            || head && crate::mutants::active("midlog_damage_as_tail")
-        {
+        if crate::mutants::active("cut_at_first_bad_crc") || head && crate::mutants::active("midlog_damage_as_tail") {
             return true;
         }
         head && at >= self.log.vouched
@@ -260,8 +256,14 @@ impl Replay {
                 self.log.last = (index, term);
             }
         }
+        if let Some((entry, _)) = self.log.entries.last() {
+            self.log.last = (entry.index, entry.term);
+        }
         #[cfg(feature = "mutants")]
-        if crate::mutants::NAMES[1..5].iter().any(|name| crate::mutants::active(name)) {
+        if ["cut_at_first_bad_crc", "midlog_damage_as_tail", "unsynced_tail_taken_for_durable"]
+            .iter()
+            .any(|name| crate::mutants::active(name))
+        {
             // What these bugs believe to be durable.
             (self.log.vouched, self.log.chain) = (self.end, self.sum.unwrap_or_default());
         }

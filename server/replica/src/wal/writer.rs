@@ -8,6 +8,7 @@ use crate::disk::{self, Disk, File as _};
 use crate::limits;
 use crate::outcome::Fatal;
 use crate::types::{Index, Term};
+use std::collections::VecDeque;
 use std::io;
 
 impl<D: Disk> Wal<D> {
@@ -81,7 +82,7 @@ impl<D: Disk> Wal<D> {
         let mut trimmed = false;
         while let Some(oldest) = self.older.front().copied().filter(|oldest| oldest.last_index < bound) {
             let path = self.path(&segment::name(oldest.id));
-            if oldest.length == self.options.segment_bytes && self.free.len() < self.options.reserve_segments {
+            if oldest.length == self.options.segment_bytes && self.free.len() < self.free_max() {
                 let free = self.free_path();
                 self.disk.rename(&path, &free).map_err(disk::fatal("recycle a segment"))?;
                 self.free.push(free);
@@ -136,6 +137,8 @@ impl<D: Disk> Wal<D> {
                     let bug = format!("entry {} appended to a log that ends at {}", entry.index, last.0);
                     return Err(Fatal::Bug(bug).into());
                 }
+                // The same entry again, after a retry: nothing behind it goes.
+                Record::Entry(entry) if entry.index <= last.0 && term_at(&terms, entry.index) == Some(entry.term) => {}
                 Record::Entry(entry) => {
                     last = (entry.index, entry.term);
                     note_term(&mut terms, entry.index, entry.term);
@@ -180,9 +183,7 @@ impl<D: Disk> Wal<D> {
         self.chain = header.chain;
         self.vouched = durable;
         self.logged += header.batch_bytes();
-        if self.notes.back().is_none_or(|(_, noted)| self.logged - noted >= limits::WAL_NOTE_BYTES) {
-            self.notes.push_back((last.0, self.logged));
-        }
+        note_bytes(&mut self.notes, last.0, self.logged);
         Ok(())
     }
 
@@ -285,10 +286,9 @@ impl<D: Disk> Wal<D> {
     fn check_usable(&self) -> Result<(), Fatal> {
         match &self.failed {
             None => Ok(()),
-            Some(why) => Err(Fatal::Io {
-                context: "use a log that failed before".into(),
-                source: io::Error::other(why.clone()),
-            }),
+            Some(why) => {
+                Err(Fatal::Io { context: "use a log that failed before".into(), source: io::Error::other(why.clone()) })
+            }
         }
     }
 
@@ -314,4 +314,15 @@ pub(super) fn note_term(terms: &mut Vec<(Index, Term)>, index: Index, term: Term
 fn term_at(terms: &[(Index, Term)], index: Index) -> Option<Term> {
     let after = terms.partition_point(|(first, _)| *first <= index);
     after.checked_sub(1).map(|place| terms[place].1)
+}
+
+/// Notes how many bytes of log there are up to an entry, if the last note is old enough.
+pub(super) fn note_bytes(notes: &mut VecDeque<(Index, u64)>, index: Index, logged: u64) {
+    // Entries that were replaced take their notes with them, so that the indexes ascend.
+    while notes.back().is_some_and(|(noted, _)| *noted > index) {
+        notes.pop_back();
+    }
+    if notes.back().is_none_or(|(_, noted)| logged - noted >= limits::WAL_NOTE_BYTES) {
+        notes.push_back((index, logged));
+    }
 }

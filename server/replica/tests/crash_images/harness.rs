@@ -18,13 +18,18 @@ const OPTIONS: WalOptions = WalOptions { segment_bytes: 4096, reserve_segments: 
 const IMAGES_PER_STOP: u64 = 64;
 
 /// Images with torn writes per stop.
-const TORN_PER_STOP: u64 = 6;
+const TORN_PER_STOP: u64 = 12;
 
 /// One step of a program.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// Append so many entries of so many bytes, the first one `back` below the next index, in a newer term if `back`.
-    Append { entries: u64, bytes: usize, back: u64, vote: bool },
+    Append {
+        entries: u64,
+        bytes: usize,
+        back: u64,
+        vote: bool,
+    },
     Sync,
     Mark,
     /// Write a snapshot at the newest acknowledged entry and say so in the log.
@@ -152,7 +157,7 @@ pub(crate) fn judge_program(program: &Program, seed: u64, counts: &mut Counts) -
         let mut again = Vec::new();
         images::power_cuts(&disk, &mut numbers.clone(), IMAGES_PER_STOP, TORN_PER_STOP, &mut |image| {
             if result.is_ok() && counts.add(run.kind, &image) {
-                if again.is_empty() || stop.is_multiple_of(5) && again.len() < 2 {
+                if again.is_empty() && stop.is_multiple_of(3) {
                     again.push(image.fork());
                 }
                 result = run.judge(&image).map_err(|why| format!("power cut at {stop} ({}): {why}", run.kind));
@@ -286,10 +291,12 @@ impl Run {
 
     /// Whether the append will go into the open segment, a new one or a recycled one.
     fn kind_of_append(&self, wal: &Wal<SimDisk>, records: &[Record]) -> &'static str {
-        let bytes: usize = records.iter().map(|record| if let Record::Entry(e) = record { 24 + e.data.len() } else { 32 }).sum();
+        let bytes: usize =
+            records.iter().map(|record| if let Record::Entry(e) = record { 24 + e.data.len() } else { 32 }).sum();
         let batch = (80 + bytes).next_multiple_of(512) as u64 + 512;
         // A file of the reserve that is not all zeros was a segment before.
-        let recycled = self.disk.files().iter().any(|(path, bytes)| path.ends_with(".free") && bytes.iter().any(|b| *b != 0));
+        let recycled =
+            self.disk.files().iter().any(|(path, bytes)| path.ends_with(".free") && bytes.iter().any(|b| *b != 0));
         if wal.end().offset + batch <= OPTIONS.segment_bytes {
             "append"
         } else if recycled {
@@ -303,7 +310,8 @@ impl Run {
         let Step::Append { entries, bytes, back, vote } = step else { unreachable!("only appends have records") };
         let mut state = self.newest().clone();
         state.clean = None;
-        let floor = newest_snapshot(&self.disk).map_or(0, |(index, _)| index);
+        // What is committed is never replaced.
+        let floor = newest_snapshot(&self.disk).map_or(0, |(index, _)| index).max(state.hard_state.commit);
         let first = (state.last() + 1 - (*back).min(state.last())).max(floor + 1);
         let term = state.hard_state.term.max(1) + u64::from(first <= state.last());
         let mut records = Vec::new();

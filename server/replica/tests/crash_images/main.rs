@@ -14,7 +14,7 @@ use mechi_replica::disk::sim::{Fate, Fault, SimDisk};
 use mechi_replica::outcome::Fatal;
 
 /// Programs per run; each gives some hundreds of distinct images.
-const SEEDS: u64 = 48;
+const SEEDS: u64 = 64;
 
 /// What one run must show at least.
 const DISTINCT_IMAGES_MIN: usize = 20_000;
@@ -90,8 +90,11 @@ fn a_full_disk_loses_nothing_and_the_log_goes_on_once_there_is_room() {
         let disk = SimDisk::new();
         let full = harness::run_until_full(&disk, extra);
         assert!(full.refused > 0, "the disk never ran full");
-        full.run.judge(&disk.power_cut(|_| Fate::Lost)).unwrap_or_else(|why| panic!("{extra}: {why}"));
-        full.run.judge(&disk.power_cut(|_| Fate::Applied)).unwrap_or_else(|why| panic!("{extra}: {why}"));
+        for fate in [Fate::Lost, Fate::Applied] {
+            let image = disk.power_cut(|_| fate.clone());
+            image.set_capacity(None);
+            full.run.judge(&image).unwrap_or_else(|why| panic!("{extra}: {why}"));
+        }
     }
 }
 
