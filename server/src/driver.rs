@@ -83,10 +83,21 @@ pub struct DriverHandle {
 enum Event {
     Propose(Command),
     Read(oneshot::Sender<Result<Index, Error>>),
-    KeepAlive { id: LeaseId, reply: oneshot::Sender<Result<i64, Error>> },
-    TimeToLive { id: LeaseId, reply: oneshot::Sender<Result<Option<Remaining>, Error>> },
-    Leases { reply: oneshot::Sender<Result<Vec<LeaseId>, Error>> },
-    Applied { index: Index, lease_events: Vec<LeaseEvent> },
+    KeepAlive {
+        id: LeaseId,
+        reply: oneshot::Sender<Result<i64, Error>>,
+    },
+    TimeToLive {
+        id: LeaseId,
+        reply: oneshot::Sender<Result<Option<Remaining>, Error>>,
+    },
+    Leases {
+        reply: oneshot::Sender<Result<Vec<LeaseId>, Error>>,
+    },
+    Applied {
+        index: Index,
+        lease_events: Vec<LeaseEvent>,
+    },
     /// For the replica as it is.
     Input(Input),
     Stop,
@@ -136,10 +147,8 @@ pub fn start(
         send: hooks.send,
         fatal: hooks.fatal.clone(),
     };
-    let driver_thread = std::thread::Builder::new()
-        .name("driver".to_owned())
-        .spawn(move || thread.run())
-        .map_err(no_thread)?;
+    let driver_thread =
+        std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run()).map_err(no_thread)?;
     let handle = DriverHandle { events, pending, role, request_timeout: config.request_timeout };
     Ok(Driver { handle, wal, committed, driver_thread, wal_thread })
 }
@@ -432,13 +441,11 @@ impl Thread {
                         self.replica.feed(Input::Propose(command));
                     }
                 }
-                Reader::Promotion { term } => {
-                    match self.leases.promote(term, now) {
-                        Ok(true) => tracing::info!(term, "this member judges leases"),
-                        Ok(false) => {}
-                        Err(error) => (self.fatal)(&error),
-                    }
-                }
+                Reader::Promotion { term } => match self.leases.promote(term, now) {
+                    Ok(true) => tracing::info!(term, "this member judges leases"),
+                    Ok(false) => {}
+                    Err(error) => (self.fatal)(&error),
+                },
                 Reader::Expiry { asked, term } => {
                     for command in self.leases.expire(asked, term) {
                         self.replica.feed(Input::Propose(command));

@@ -1,11 +1,11 @@
 //! raft-rs behind a door: no type of it leaves this folder.
 mod convert;
 mod log;
-mod ready;
 mod reads;
+mod ready;
 mod timeout;
 
-use crate::effect::{Effect, Entry, HardState, Role, RoleKind};
+use crate::effect::{Effect, Entry, HardState, Role};
 use crate::input::{ReadId, Ticket};
 use crate::limits::{
     COMMITTED_BYTES_PER_READY_MAX, LOG_MEMORY_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, RAFT_INFLIGHT_MAX,
@@ -19,8 +19,8 @@ use log::Log;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
-use ready::Writes;
 use reads::Reads;
+use ready::Writes;
 use timeout::Clock;
 
 /// One member's raft state machine with what surrounds it: time, writes under way, reads.
@@ -212,9 +212,10 @@ impl Node {
         }
         let voters = raft.prs().conf().voters();
         let chosen = if to.0 == INVALID_ID {
-            let live = raft.prs().iter().filter(|(id, progress)| {
-                **id != raft.id && voters.contains(**id) && progress.recent_active
-            });
+            let live = raft
+                .prs()
+                .iter()
+                .filter(|(id, progress)| **id != raft.id && voters.contains(**id) && progress.recent_active);
             live.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
         } else {
             (to.0 != raft.id && voters.contains(to.0)).then_some(to.0)
@@ -266,10 +267,10 @@ impl Node {
         }
     }
 
-    /// Tells whether a read request would be answered, as far as this member can know.
+    /// Tells whether a read request would be answered: the leader has committed in its term, as far as this member
+    /// knows. A follower loses nothing by waiting for that, since its read point lies at or above that entry.
     fn can_read(&self) -> bool {
-        let role = self.role();
-        if role.kind == RoleKind::Leader { role.settled } else { role.leader.is_some() }
+        self.raw.raft.leader_id != INVALID_ID && self.raw.raft.commit_to_current_term()
     }
 
     /// Moves what raft wants done to `effects`; returns the entries that are committed now.
