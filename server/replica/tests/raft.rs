@@ -48,6 +48,13 @@ impl Runner for Script {
                 net.deliver();
             }
             "run" => net.run(),
+            // Lets time go on tick by tick, with everything running smoothly in between.
+            "pass" => {
+                for _ in 0..number()?.ok_or("pass TICKS")? {
+                    net.tick(1, None);
+                    net.run();
+                }
+            }
             "transfer" => net.transfer(number()?.ok_or("transfer FROM TO")?, number()?.ok_or("transfer FROM TO")?),
             "isolate" => net.isolate(number()?.ok_or("isolate MEMBER")?),
             "heal" => net.heal(),
