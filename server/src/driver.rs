@@ -2,6 +2,8 @@
 
 mod leases;
 mod readers;
+#[cfg(test)]
+mod tests;
 
 use crate::mailbox::{Letters, Mailbox, Refused, mailbox};
 use crate::propose::Pending;

@@ -52,9 +52,11 @@ impl Node {
     ///   rules exclude, or if raft refuses the configuration.
     pub(crate) fn new(config: ReplicaConfig, tail: LogTail, applied: Index) -> Result<Self, Fatal> {
         let hard_state = check_tail(&tail, applied)?;
-        let mut conf_state = ConfState::default();
-        conf_state.voters = config.voters.iter().map(|member| member.0).collect();
-        conf_state.learners = config.learners.iter().map(|member| member.0).collect();
+        let conf_state = ConfState {
+            voters: config.voters.iter().map(|member| member.0).collect(),
+            learners: config.learners.iter().map(|member| member.0).collect(),
+            ..Default::default()
+        };
         let entries = tail.entries.into_iter().map(convert::raft_entry).collect();
         let log = Log::new(tail.before, entries, convert::raft_hard_state(hard_state), conf_state);
 
@@ -231,8 +233,7 @@ impl Node {
     pub(crate) fn propose(&mut self, data: Bytes) -> Appended {
         assert!(self.takes_proposals(), "only a leader proposes");
         // RawNode::propose would copy the data.
-        let mut entry = raft::eraftpb::Entry::default();
-        entry.data = data;
+        let entry = raft::eraftpb::Entry { data, ..Default::default() };
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.config.member.0;

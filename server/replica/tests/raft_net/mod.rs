@@ -177,11 +177,8 @@ impl Net {
         }
         let member = self.members.get_mut(&id).expect("an effect of a member");
         match effect {
-            Effect::Send { to, message } => {
-                if !self.isolated.contains(&id) && !self.isolated.contains(&to.0) {
-                    self.flight.push_back((id, to.0, message));
-                }
-            }
+            Effect::Send { to, .. } if self.isolated.contains(&id) || self.isolated.contains(&to.0) => {}
+            Effect::Send { to, message } => self.flight.push_back((id, to.0, message)),
             Effect::Persist { ticket, records, sync } => member.writes.push_back((ticket, records, sync)),
             Effect::Apply(entries) => member.committed.extend(entries.iter().map(|entry| entry.index)),
             _ => {}
