@@ -34,6 +34,8 @@ pub struct DriverConfig {
     pub tail: LogTail,
     /// The index that the replicated state stands at.
     pub applied: Index,
+    /// The index of the newest verified snapshot; 0 if there is none.
+    pub snapshot: Index,
     /// The leases of that state.
     pub leases: Vec<mechipb::Lease>,
     /// How long a client waits for an answer (etcd: 5 s and two election timeouts).
@@ -130,7 +132,7 @@ pub fn start(
         fatal: Box::new(move |error| fatal(error)),
     };
     let no_thread = |source| Fatal::Io { context: "start a thread".to_owned(), source };
-    let (wal, wal_thread) = wal_thread::spawn(log, wal_hooks).map_err(no_thread)?;
+    let (wal, wal_thread) = wal_thread::spawn(log, config.snapshot, wal_hooks).map_err(no_thread)?;
 
     let mut thread = Thread {
         member,

@@ -86,3 +86,18 @@ pub const DISK_FULL_RETRY_MS: u64 = 200;
 
 /// Milliseconds after which a lease's end is proposed again when its proposal was refused.
 pub const LEASE_EXPIRE_RETRY_MS: u64 = 1_000;
+
+/// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.
+pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one log segment (`WalOptions::segment_bytes`); a batch that does not fit gets a larger one.
+pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Log segments kept allocated ahead, so that a full disk is met before the log is.
+pub const WAL_RESERVE_SEGMENTS: usize = 2;
+
+/// Trimmed log segments kept beyond the reserve to be written again; more are removed.
+pub const WAL_RECYCLED_SEGMENTS: usize = 4;
+
+/// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
+pub const WAL_NOTE_BYTES: u64 = 64 << 10;

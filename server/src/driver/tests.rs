@@ -36,6 +36,9 @@ impl Log for MemoryLog {
     fn bytes(&self) -> u64 {
         0
     }
+    fn bytes_since(&self, _: Index) -> u64 {
+        0
+    }
 }
 
 struct Fixture {
@@ -64,6 +67,7 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
         },
         tail: LogTail::default(),
         applied: 0,
+        snapshot: 0,
         leases,
         request_timeout: Duration::from_secs(20),
     };
