@@ -1,10 +1,10 @@
 //! The thread that owns the write-ahead log: whatever waits is written at once and made durable by one fsync.
 
 use crate::mailbox::{Letters, Mailbox, mailbox};
+use mechi_replica::disk::Disk;
 use mechi_replica::input::Ticket;
 use mechi_replica::limits::DISK_FULL_RETRY_MS;
 use mechi_replica::outcome::Fatal;
-use mechi_replica::disk::Disk;
 use mechi_replica::types::{Index, Term};
 use mechi_replica::wal::record::Record;
 use mechi_replica::wal::{self, Wal};

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 #[derive(Clone, Default)]
 struct MemoryLog {
     records: Arc<Mutex<Vec<Record>>>,
-    gate: Arc<Mutex<()>>,
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Log for MemoryLog {
@@ -20,7 +20,7 @@ impl Log for MemoryLog {
         Ok(Written::Whole)
     }
     fn sync(&mut self) -> Result<(), Fatal> {
-        drop(self.gate.lock());
+        drop(self.gate.blocking_lock());
         Ok(())
     }
     fn mark(&mut self) -> Result<(), Fatal> {
@@ -158,7 +158,7 @@ async fn nothing_is_acknowledged_before_its_fsync() {
     let fixture = start_single(Vec::new());
     fixture.handle.role_changes().wait_for(|role| role.settled).await.unwrap();
     let gate = fixture.log.gate.clone();
-    let held = gate.lock();
+    let held = gate.lock().await;
     let handle = fixture.handle.clone();
     let client = tokio::spawn(async move { handle.propose(put()).await });
     // The write reaches the log while its fsync cannot return.
