@@ -2,6 +2,8 @@
 
 mod leases;
 mod readers;
+#[cfg(test)]
+mod tests;
 
 use crate::mailbox::{Letters, Mailbox, Refused, mailbox};
 use crate::propose::Pending;
@@ -32,6 +34,8 @@ pub struct DriverConfig {
     pub tail: LogTail,
     /// The index that the replicated state stands at.
     pub applied: Index,
+    /// The index of the newest verified snapshot; 0 if there is none.
+    pub snapshot: Index,
     /// The leases of that state.
     pub leases: Vec<mechipb::Lease>,
     /// How long a client waits for an answer (etcd: 5 s and two election timeouts).
@@ -83,10 +87,21 @@ pub struct DriverHandle {
 enum Event {
     Propose(Command),
     Read(oneshot::Sender<Result<Index, Error>>),
-    KeepAlive { id: LeaseId, reply: oneshot::Sender<Result<i64, Error>> },
-    TimeToLive { id: LeaseId, reply: oneshot::Sender<Result<Option<Remaining>, Error>> },
-    Leases { reply: oneshot::Sender<Result<Vec<LeaseId>, Error>> },
-    Applied { index: Index, lease_events: Vec<LeaseEvent> },
+    KeepAlive {
+        id: LeaseId,
+        reply: oneshot::Sender<Result<i64, Error>>,
+    },
+    TimeToLive {
+        id: LeaseId,
+        reply: oneshot::Sender<Result<Option<Remaining>, Error>>,
+    },
+    Leases {
+        reply: oneshot::Sender<Result<Vec<LeaseId>, Error>>,
+    },
+    Applied {
+        index: Index,
+        lease_events: Vec<LeaseEvent>,
+    },
     /// For the replica as it is.
     Input(Input),
     Stop,
@@ -117,7 +132,7 @@ pub fn start(
         fatal: Box::new(move |error| fatal(error)),
     };
     let no_thread = |source| Fatal::Io { context: "start a thread".to_owned(), source };
-    let (wal, wal_thread) = wal_thread::spawn(log, wal_hooks).map_err(no_thread)?;
+    let (wal, wal_thread) = wal_thread::spawn(log, config.snapshot, wal_hooks).map_err(no_thread)?;
 
     let mut thread = Thread {
         member,
@@ -136,10 +151,8 @@ pub fn start(
         send: hooks.send,
         fatal: hooks.fatal.clone(),
     };
-    let driver_thread = std::thread::Builder::new()
-        .name("driver".to_owned())
-        .spawn(move || thread.run())
-        .map_err(no_thread)?;
+    let driver_thread =
+        std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run()).map_err(no_thread)?;
     let handle = DriverHandle { events, pending, role, request_timeout: config.request_timeout };
     Ok(Driver { handle, wal, committed, driver_thread, wal_thread })
 }
@@ -432,13 +445,11 @@ impl Thread {
                         self.replica.feed(Input::Propose(command));
                     }
                 }
-                Reader::Promotion { term } => {
-                    match self.leases.promote(term, now) {
-                        Ok(true) => tracing::info!(term, "this member judges leases"),
-                        Ok(false) => {}
-                        Err(error) => (self.fatal)(&error),
-                    }
-                }
+                Reader::Promotion { term } => match self.leases.promote(term, now) {
+                    Ok(true) => tracing::info!(term, "this member judges leases"),
+                    Ok(false) => {}
+                    Err(error) => (self.fatal)(&error),
+                },
                 Reader::Expiry { asked, term } => {
                     for command in self.leases.expire(asked, term) {
                         self.replica.feed(Input::Propose(command));

@@ -2,7 +2,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The sending side; cheap to clone.
 pub struct Mailbox<T>(Arc<Shared<T>>);
@@ -101,14 +101,6 @@ impl<T> Letters<T> {
     /// Takes all letters that are there, without waiting.
     pub fn take_now(&self, letters: &mut Vec<T>) {
         self.take(letters, Some(Instant::now()));
-    }
-
-    /// Waits until a letter is there, at most `patience`, and leaves it there.
-    pub fn wait(&self, patience: Duration) {
-        let mut state = self.0.state.lock();
-        if state.letters.is_empty() {
-            self.0.arrived.wait_for(&mut state, patience);
-        }
     }
 }
 

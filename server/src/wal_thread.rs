@@ -1,11 +1,13 @@
 //! The thread that owns the write-ahead log: whatever waits is written at once and made durable by one fsync.
 
 use crate::mailbox::{Letters, Mailbox, mailbox};
+use mechi_replica::disk::Disk;
 use mechi_replica::input::Ticket;
 use mechi_replica::limits::DISK_FULL_RETRY_MS;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::types::{Index, Term};
 use mechi_replica::wal::record::Record;
+use mechi_replica::wal::{self, Wal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -22,25 +24,60 @@ pub trait Log: Send + 'static {
     fn sync(&mut self) -> Result<(), Fatal>;
     /// Notes how far the log is durable; needs no fsync.
     fn mark(&mut self) -> Result<(), Fatal>;
-    /// Notes that a verified snapshot stands, and frees the log that it and its kept predecessor make superfluous.
-    fn snapshot(&mut self, snapshot: Snapshot) -> Result<(), Fatal>;
+    /// Frees the log below `index`, as far as a durable snapshot record covers it.
+    fn trim(&mut self, index: Index) -> Result<(), Fatal>;
     /// Closes the log as the last act of an orderly stop, with the store's applied index.
     fn close_clean(&mut self, applied: Index) -> Result<(), Fatal>;
     /// Bytes that the log holds on disk.
     fn bytes(&self) -> u64;
-    /// Bytes of records written so far, those found at open included.
-    fn logged(&self) -> u64;
+    /// Bytes logged since the entry at `index`.
+    fn bytes_since(&self, index: Index) -> u64;
 }
 
-/// A verified snapshot, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Its last entry.
-    pub index: Index,
-    /// That entry's term.
-    pub term: Term,
-    /// Entries below this one may go: the index of the oldest snapshot kept.
-    pub trim: Index,
+impl<D: Disk<File: Send> + Send + 'static> Log for Wal<D> {
+    fn append(&mut self, records: &[Record]) -> Result<Written, Fatal> {
+        match Wal::append(self, records) {
+            Ok(()) => Ok(Written::Whole),
+            Err(wal::Error::Full(_)) => Ok(Written::Full),
+            Err(wal::Error::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Fatal> {
+        Wal::sync(self)
+    }
+
+    fn mark(&mut self) -> Result<(), Fatal> {
+        match Wal::mark(self) {
+            // A mark only helps recovery to tell damage from a torn tail; the next write says the same.
+            Ok(()) | Err(wal::Error::Full(_)) => Ok(()),
+            Err(wal::Error::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn trim(&mut self, index: Index) -> Result<(), Fatal> {
+        Wal::trim(self, index)
+    }
+
+    fn close_clean(&mut self, applied: Index) -> Result<(), Fatal> {
+        match Wal::close_clean(self, applied) {
+            Ok(()) => Ok(()),
+            Err(wal::Error::Full(error)) => {
+                // Without the note the next start rebuilds the store: slower, and as safe.
+                tracing::warn!(%error, "no room to note the orderly stop");
+                Ok(())
+            }
+            Err(wal::Error::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        Wal::bytes(self)
+    }
+
+    fn bytes_since(&self, index: Index) -> u64 {
+        Wal::bytes_since(self, index)
+    }
 }
 
 /// What became of an append.
@@ -72,7 +109,8 @@ pub fn end_process(error: &Fatal) -> ! {
 
 enum Ask {
     Persist { ticket: Ticket, records: Vec<Record>, sync: bool },
-    Snapshot(Snapshot),
+    Snapshot { index: Index, term: Term },
+    Trim(Index),
     CloseClean { applied: Index, done: oneshot::Sender<()> },
     Stop,
 }
@@ -87,7 +125,7 @@ pub struct WalHandle {
 #[derive(Default)]
 struct Gauges {
     bytes: AtomicU64,
-    logged: AtomicU64,
+    since_snapshot: AtomicU64,
     full: AtomicBool,
     syncs: AtomicU64,
 }
@@ -98,9 +136,14 @@ impl WalHandle {
         self.asks.push_owed(Ask::Persist { ticket, records, sync });
     }
 
-    /// Notes a durable, verified snapshot and frees the log below it.
-    pub fn snapshot(&self, snapshot: Snapshot) {
-        self.asks.push_owed(Ask::Snapshot(snapshot));
+    /// Notes durably that a verified snapshot stands at this entry; what follows may be trimmed up to it.
+    pub fn snapshot(&self, index: Index, term: Term) {
+        self.asks.push_owed(Ask::Snapshot { index, term });
+    }
+
+    /// Frees the log below `index`, as far as [`WalHandle::snapshot`] noted that it is covered.
+    pub fn trim(&self, index: Index) {
+        self.asks.push_owed(Ask::Trim(index));
     }
 
     /// Notes an orderly stop with the store's applied index; answers once that is durable. The thread then ends.
@@ -121,9 +164,9 @@ impl WalHandle {
         self.gauges.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of records written so far, those found at open included.
-    pub fn logged(&self) -> u64 {
-        self.gauges.logged.load(Ordering::Relaxed)
+    /// Bytes logged since the newest noted snapshot, or the one that this start began with, as of the last write.
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.gauges.since_snapshot.load(Ordering::Relaxed)
     }
 
     /// Tells whether the log waits for space on its disk.
@@ -137,15 +180,15 @@ impl WalHandle {
     }
 }
 
-/// Starts the thread.
+/// Starts the thread; `snapshot` is the index of the snapshot that this start began with, 0 if there was none.
 ///
 /// - Errors: the operating system gives no thread.
-pub fn spawn(log: impl Log, hooks: Hooks) -> std::io::Result<(WalHandle, JoinHandle<()>)> {
+pub fn spawn(log: impl Log, snapshot: Index, hooks: Hooks) -> std::io::Result<(WalHandle, JoinHandle<()>)> {
     // Everything in it was asked for by the driver, whose proposals are bounded.
     let (asks, letters) = mailbox(usize::MAX);
     let gauges = Arc::new(Gauges::default());
     let handle = WalHandle { asks, gauges: gauges.clone() };
-    let mut thread = Thread { log, hooks, letters, gauges };
+    let mut thread = Thread { log, hooks, letters, gauges, first_snapshot: snapshot };
     let joined = std::thread::Builder::new().name("wal".to_owned()).spawn(move || thread.run())?;
     Ok((handle, joined))
 }
@@ -155,6 +198,8 @@ struct Thread<L> {
     hooks: Hooks,
     letters: Letters<Ask>,
     gauges: Arc<Gauges>,
+    /// The index of the snapshot that this start began with; 0 if there was none.
+    first_snapshot: Index,
 }
 
 /// What one drained queue asks for.
@@ -162,7 +207,8 @@ struct Thread<L> {
 struct Round {
     records: Vec<Record>,
     durable: Option<Ticket>,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Index>,
+    trim: Option<Index>,
     close: Option<(Index, oneshot::Sender<()>)>,
     stop: bool,
 }
@@ -176,20 +222,26 @@ impl<L: Log> Thread<L> {
 
     fn serve(&mut self) -> Result<(), Fatal> {
         let mut asks = Vec::new();
-        self.gauge();
+        let mut snapshot = self.first_snapshot;
         loop {
+            self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
+            self.gauges.since_snapshot.store(self.log.bytes_since(snapshot), Ordering::Relaxed);
             self.letters.take(&mut asks, None);
             let round = collect(asks.drain(..));
             if !round.records.is_empty() {
                 self.append(&round.records)?;
             }
-            if let Some(ticket) = round.durable {
+            let synced = round.durable.is_some() || round.snapshot.is_some();
+            if synced {
                 self.log.sync()?;
                 self.gauges.syncs.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(ticket) = round.durable {
                 (self.hooks.persisted)(ticket);
             }
-            if let Some(snapshot) = round.snapshot {
-                self.log.snapshot(snapshot)?;
+            snapshot = round.snapshot.unwrap_or(snapshot);
+            if let Some(index) = round.trim {
+                self.log.trim(index)?;
             }
             if let Some((applied, done)) = round.close {
                 self.log.close_clean(applied)?;
@@ -202,16 +254,10 @@ impl<L: Log> Thread<L> {
             }
             // Only a dry queue has time for the mark; under load the next write says the same.
             self.letters.take_now(&mut asks);
-            if asks.is_empty() && round.durable.is_some() {
+            if asks.is_empty() && synced {
                 self.log.mark()?;
             }
-            self.gauge();
         }
-    }
-
-    fn gauge(&self) {
-        self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
-        self.gauges.logged.store(self.log.logged(), Ordering::Relaxed);
     }
 
     /// Writes, waiting for space as long as the disk is full: what waits is not acknowledged, and deletes and
@@ -241,7 +287,11 @@ fn collect(asks: impl Iterator<Item = Ask>) -> Round {
                     round.durable = Some(ticket);
                 }
             }
-            Ask::Snapshot(snapshot) => round.snapshot = Some(snapshot),
+            Ask::Snapshot { index, term } => {
+                round.records.push(Record::Snapshot { index, term });
+                round.snapshot = Some(index);
+            }
+            Ask::Trim(index) => round.trim = round.trim.max(Some(index)),
             Ask::CloseClean { applied, done } => round.close = Some((applied, done)),
             Ask::Stop => round.stop = true,
         }

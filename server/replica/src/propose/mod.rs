@@ -53,13 +53,10 @@ impl Proposals {
 
     /// Queues a command; above a bound it is refused with `too many requests`.
     pub(crate) fn offer(&mut self, command: Command) {
-        let refused = if self.queue.len() + self.pending.commands() >= PENDING_REQUESTS_MAX {
-            Some(command)
-        } else {
-            self.queue.push(command).err()
-        };
-        if let Some(command) = refused {
-            self.refusals.push(Effect::Refuse { id: command.id, why: Error::TooManyRequests });
+        let id = command.id;
+        let full = self.queue.len() + self.pending.commands() >= PENDING_REQUESTS_MAX;
+        if full || !self.queue.push(command) {
+            self.refusals.push(Effect::Refuse { id, why: Error::TooManyRequests });
         }
     }
 

@@ -35,11 +35,7 @@ pub(super) fn hard_state(state: &pb::HardState) -> HardState {
 
 /// Makes raft's form of a hard state.
 pub(super) fn raft_hard_state(state: HardState) -> pb::HardState {
-    let mut made = pb::HardState::default();
-    made.term = state.term;
-    made.vote = state.vote;
-    made.commit = state.commit;
-    made
+    pb::HardState { term: state.term, vote: state.vote, commit: state.commit, ..Default::default() }
 }
 
 /// Takes raft's role over.

@@ -161,11 +161,7 @@ mod tests {
     use super::*;
 
     fn entry(index: Index, term: Term, bytes: usize) -> Entry {
-        let mut entry = Entry::default();
-        entry.index = index;
-        entry.term = term;
-        entry.data = vec![b'x'; bytes].into();
-        entry
+        Entry { index, term, data: vec![b'x'; bytes].into(), ..Default::default() }
     }
 
     fn log(before: (Index, Term), entries: &[(Index, Term)]) -> Log {

@@ -1,11 +1,11 @@
 //! raft-rs behind a door: no type of it leaves this folder.
 mod convert;
 mod log;
-mod ready;
 mod reads;
+mod ready;
 mod timeout;
 
-use crate::effect::{Effect, Entry, HardState, Role, RoleKind};
+use crate::effect::{Effect, Entry, HardState, Role};
 use crate::input::{ReadId, Ticket};
 use crate::limits::{
     COMMITTED_BYTES_PER_READY_MAX, LOG_MEMORY_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, RAFT_INFLIGHT_MAX,
@@ -19,8 +19,8 @@ use log::Log;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
-use ready::Writes;
 use reads::Reads;
+use ready::Writes;
 use timeout::Clock;
 
 /// One member's raft state machine with what surrounds it: time, writes under way, reads.
@@ -52,9 +52,11 @@ impl Node {
     ///   rules exclude, or if raft refuses the configuration.
     pub(crate) fn new(config: ReplicaConfig, tail: LogTail, applied: Index) -> Result<Self, Fatal> {
         let hard_state = check_tail(&tail, applied)?;
-        let mut conf_state = ConfState::default();
-        conf_state.voters = config.voters.iter().map(|member| member.0).collect();
-        conf_state.learners = config.learners.iter().map(|member| member.0).collect();
+        let conf_state = ConfState {
+            voters: config.voters.iter().map(|member| member.0).collect(),
+            learners: config.learners.iter().map(|member| member.0).collect(),
+            ..Default::default()
+        };
         let entries = tail.entries.into_iter().map(convert::raft_entry).collect();
         let log = Log::new(tail.before, entries, convert::raft_hard_state(hard_state), conf_state);
 
@@ -212,9 +214,10 @@ impl Node {
         }
         let voters = raft.prs().conf().voters();
         let chosen = if to.0 == INVALID_ID {
-            let live = raft.prs().iter().filter(|(id, progress)| {
-                **id != raft.id && voters.contains(**id) && progress.recent_active
-            });
+            let live = raft
+                .prs()
+                .iter()
+                .filter(|(id, progress)| **id != raft.id && voters.contains(**id) && progress.recent_active);
             live.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
         } else {
             (to.0 != raft.id && voters.contains(to.0)).then_some(to.0)
@@ -230,8 +233,7 @@ impl Node {
     pub(crate) fn propose(&mut self, data: Bytes) -> Appended {
         assert!(self.takes_proposals(), "only a leader proposes");
         // RawNode::propose would copy the data.
-        let mut entry = raft::eraftpb::Entry::default();
-        entry.data = data;
+        let entry = raft::eraftpb::Entry { data, ..Default::default() };
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.config.member.0;
@@ -266,10 +268,10 @@ impl Node {
         }
     }
 
-    /// Tells whether a read request would be answered, as far as this member can know.
+    /// Tells whether a read request would be answered: the leader has committed in its term, as far as this member
+    /// knows. A follower loses nothing by waiting for that, since its read point lies at or above that entry.
     fn can_read(&self) -> bool {
-        let role = self.role();
-        if role.kind == RoleKind::Leader { role.settled } else { role.leader.is_some() }
+        self.raw.raft.leader_id != INVALID_ID && self.raw.raft.commit_to_current_term()
     }
 
     /// Moves what raft wants done to `effects`; returns the entries that are committed now.

@@ -103,8 +103,7 @@ impl Writes {
         let entries = ready.take_entries();
         let mut messages = ready.take_messages();
         messages.extend(ready.take_persisted_messages());
-        let read_points =
-            ready.take_read_states().into_iter().map(|state| (state.request_ctx, state.index)).collect();
+        let read_points = ready.take_read_states().into_iter().map(|state| (state.request_ctx, state.index)).collect();
         let committed: Vec<Entry> = ready.take_committed_entries().iter().map(convert::entry).collect();
 
         let votes_unsaved = votes || self.is_vote_open();
@@ -120,8 +119,7 @@ impl Writes {
         if must_sync || moved {
             self.newest = Ticket(self.newest.0 + 1);
             // Every write carries the newest commit, so that a restart replays as far as it can.
-            let mut records: Vec<Record> =
-                entries.iter().map(|entry| Record::Entry(convert::entry(entry))).collect();
+            let mut records: Vec<Record> = entries.iter().map(|entry| Record::Entry(convert::entry(entry))).collect();
             records.push(Record::HardState(newest));
             self.saved = newest;
             effects.push(Effect::Persist { ticket: self.newest, records, sync: must_sync });

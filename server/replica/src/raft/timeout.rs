@@ -42,7 +42,13 @@ impl Clock {
 ///
 /// raft-rs draws it from the thread's random numbers, so no run could be replayed. This is a hash of what differs
 /// between members and between attempts.
-pub(super) fn election_timeout(seed: u64, member: MemberId, term: Term, campaigns: u64, election_ticks: usize) -> usize {
+pub(super) fn election_timeout(
+    seed: u64,
+    member: MemberId,
+    term: Term,
+    campaigns: u64,
+    election_ticks: usize,
+) -> usize {
     let mut hash = seed;
     for part in [member.0, term, campaigns] {
         hash = mix(hash ^ part);

@@ -1,0 +1,153 @@
+//! Consensus as scripts that a person can read, and as runs that a seed repeats.
+#![allow(missing_docs)]
+
+mod raft_net;
+
+use goldenscript::{Command, Context, Runner};
+use raft_net::Net;
+use std::error::Error;
+use std::path::Path;
+
+#[derive(Default)]
+struct Script {
+    net: Option<Net>,
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let mut args = command.consume_args();
+        let mut number = || args.next_pos().map(str::parse::<u64>).transpose();
+        if command.name == "cluster" {
+            self.net = Some(Net::new(number()?.ok_or("cluster COUNT")?, 7));
+            return Ok(String::new());
+        }
+        let net = self.net.as_mut().ok_or("begin with: cluster COUNT")?;
+        match command.name.as_str() {
+            "quiet" => net.verbose = false,
+            "verbose" => net.verbose = true,
+            "tick" => net.tick(number()?.unwrap_or(1), number()?),
+            "settle" => {
+                net.settle();
+            }
+            "put" => {
+                let member = number()?.ok_or("put MEMBER [COUNT]")?;
+                let ids: Vec<String> = (0..number()?.unwrap_or(1)).map(|_| net.put(member, "k").to_string()).collect();
+                return Ok(format!("command {}\n", ids.join(" ")));
+            }
+            "read" => return Ok(format!("read {}\n", net.read(number()?.ok_or("read MEMBER")?))),
+            "persist" => {
+                let member = number()?.ok_or("persist MEMBER [COUNT]")?;
+                net.persist(member, number()?.map_or(usize::MAX, |count| count as usize));
+            }
+            "apply" => {
+                net.apply(number()?.ok_or("apply MEMBER")?);
+            }
+            "deliver" => {
+                net.deliver();
+            }
+            "run" => net.run(),
+            // Lets time go on tick by tick, with everything running smoothly in between.
+            "pass" => {
+                for _ in 0..number()?.ok_or("pass TICKS")? {
+                    net.tick(1, None);
+                    net.run();
+                }
+            }
+            "transfer" => net.transfer(number()?.ok_or("transfer FROM TO")?, number()?.ok_or("transfer FROM TO")?),
+            "isolate" => net.isolate(number()?.ok_or("isolate MEMBER")?),
+            "heal" => net.heal(),
+            "crash" => net.crash(number()?.ok_or("crash MEMBER")?),
+            other => return Err(format!("unknown command {other}").into()),
+        }
+        args.reject_next()?;
+        Ok(net.take_text())
+    }
+}
+
+#[test]
+fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/raft");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        goldenscript::run(&mut Script::default(), file).unwrap();
+    }
+}
+
+/// A little generator of its own: a run must depend on its seed alone.
+struct Choice(u64);
+
+impl Choice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Lets a seed choose who goes next for a while; returns every effect as text.
+fn wander(seed: u64) -> String {
+    let mut net = Net::new(3, seed);
+    let mut choice = Choice(seed);
+    for _ in 0..2_000 {
+        let member = 1 + choice.below(3);
+        match choice.below(100) {
+            0..30 => net.tick(1, None),
+            30..40 => {
+                net.put(member, "k");
+            }
+            40..45 => {
+                net.read(member);
+            }
+            45..70 => {
+                net.deliver();
+            }
+            70..84 => {
+                net.persist(member, 1);
+            }
+            84..96 => {
+                net.apply(member);
+            }
+            96 => net.isolate(member),
+            97 => net.crash(member),
+            98 => net.transfer(member, 0),
+            _ => net.heal(),
+        }
+        net.settle();
+    }
+    net.heal();
+    for _ in 0..60 {
+        net.tick(1, None);
+        net.run();
+    }
+    net.take_text()
+}
+
+#[test]
+fn one_seed_twice_gives_the_same_effects_and_another_seed_does_not() {
+    for seed in 1..=5 {
+        assert_eq!(wander(seed), wander(seed), "seed {seed}");
+    }
+    assert_ne!(wander(1), wander(2));
+}
+
+/// The place and content of every applied entry, by member, from the text of a run.
+#[test]
+fn no_two_members_apply_different_entries_at_one_index() {
+    for seed in 100..160 {
+        let text = wander(seed);
+        let mut applied = std::collections::BTreeMap::<String, String>::new();
+        let mut count = 0;
+        for line in text.lines().filter_map(|line| line.split_once(": apply ")).map(|(_, entries)| entries) {
+            for entry in line.split(", ") {
+                let (index, content) = entry.split_once('@').unwrap();
+                let known = applied.entry(index.to_owned()).or_insert_with(|| content.to_owned());
+                assert_eq!(known, content, "seed {seed}, index {index}");
+                count += 1;
+            }
+        }
+        assert!(count > 20, "seed {seed}: a healed cluster makes progress, applied {count}");
+    }
+}

@@ -1,0 +1,299 @@
+//! Several replicas in one thread, with a network, disks and state machines that do only what they are told.
+
+use mechi_proto::etcdserverpb::PutRequest;
+use mechi_proto::mechipb::{Command, command::Request};
+use mechi_replica::command::decode;
+use mechi_replica::effect::{Effect, Entry, HardState};
+use mechi_replica::input::{Input, ReadId, Ticket};
+use mechi_replica::replica::{LogTail, Replica, ReplicaConfig};
+use mechi_replica::types::{Index, MemberId, MonoMillis};
+use mechi_replica::wal::record::Record;
+use protobuf::Message as _;
+use raft::eraftpb::Message;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+
+/// Milliseconds per raft tick; an election timeout is ten ticks.
+pub(crate) const TICK_MS: u64 = 100;
+
+/// One member with what would be its disk and its state machine.
+pub(crate) struct Member {
+    replica: Replica,
+    /// Handed out and not yet durable.
+    writes: VecDeque<(Ticket, Vec<Record>, bool)>,
+    /// What survives a crash.
+    disk: Vec<Record>,
+    /// Handed out and not yet applied.
+    committed: VecDeque<Index>,
+    applied: Index,
+    boot: u64,
+}
+
+/// The cluster under test.
+pub(crate) struct Net {
+    seed: u64,
+    now: MonoMillis,
+    pub(crate) members: BTreeMap<u64, Member>,
+    /// In flight, oldest first: (from, to, bytes).
+    pub(crate) flight: VecDeque<(u64, u64, bytes::Bytes)>,
+    isolated: BTreeSet<u64>,
+    commands: u64,
+    reads: u64,
+    /// Every effect since the last [`Net::take_text`].
+    text: String,
+    /// Whether messages and writes are part of the text.
+    pub(crate) verbose: bool,
+}
+
+impl Net {
+    pub(crate) fn new(count: u64, seed: u64) -> Self {
+        let mut net = Self {
+            seed,
+            now: MonoMillis(1_000),
+            members: BTreeMap::new(),
+            flight: VecDeque::new(),
+            isolated: BTreeSet::new(),
+            commands: 0,
+            reads: 0,
+            text: String::new(),
+            verbose: true,
+        };
+        for id in 1..=count {
+            let member = net.start(id, count, Vec::new(), 1);
+            net.members.insert(id, member);
+        }
+        net
+    }
+
+    fn start(&self, id: u64, count: u64, disk: Vec<Record>, boot: u64) -> Member {
+        let mut tail = LogTail::default();
+        for record in &disk {
+            match record {
+                Record::Entry(entry) => {
+                    tail.entries.retain(|kept| kept.index < entry.index);
+                    tail.entries.push(entry.clone());
+                }
+                Record::HardState(state) => tail.hard_state = *state,
+                _ => {}
+            }
+        }
+        let config = ReplicaConfig {
+            member: MemberId(id),
+            voters: (1..=count).map(MemberId).collect(),
+            learners: Vec::new(),
+            boot,
+            seed: self.seed,
+            tick_ms: TICK_MS,
+            heartbeat_ticks: 1,
+            election_ticks: 10,
+        };
+        let mut replica = Replica::new(config, tail, 0).expect("a disk that was written in order");
+        replica.feed(Input::Tick { now: self.now, wall_ms: 0 });
+        Member { replica, writes: VecDeque::new(), disk, committed: VecDeque::new(), applied: 0, boot }
+    }
+
+    /// Ends a member's process and starts it from what was durable; what it had applied is gone.
+    pub(crate) fn crash(&mut self, id: u64) {
+        let count = self.members.len() as u64;
+        let old = self.members.remove(&id).expect("a member of this cluster");
+        self.flight.retain(|(from, to, _)| *from != id && *to != id);
+        let member = self.start(id, count, old.disk, old.boot + 1);
+        self.members.insert(id, member);
+    }
+
+    pub(crate) fn take_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    pub(crate) fn tick(&mut self, ticks: u64, only: Option<u64>) {
+        for _ in 0..ticks {
+            self.now = MonoMillis(self.now.0 + TICK_MS);
+            for (id, member) in &mut self.members {
+                if only.is_none_or(|only| only == *id) {
+                    member.replica.feed(Input::Tick { now: self.now, wall_ms: 0 });
+                }
+            }
+        }
+    }
+
+    fn feed(&mut self, id: u64, input: Input) {
+        self.members.get_mut(&id).expect("a member of this cluster").replica.feed(input);
+    }
+
+    /// Proposes a put; returns the command's id.
+    pub(crate) fn put(&mut self, id: u64, key: &str) -> u64 {
+        self.commands += 1;
+        let put = PutRequest { key: key.to_owned().into(), ..Default::default() };
+        let command = Command { id: self.commands, request: Some(Request::Put(put)), ..Default::default() };
+        self.feed(id, Input::Propose(command));
+        self.commands
+    }
+
+    pub(crate) fn read(&mut self, id: u64) -> u64 {
+        self.reads += 1;
+        self.feed(id, Input::Read(ReadId(self.reads)));
+        self.reads
+    }
+
+    pub(crate) fn transfer(&mut self, id: u64, to: u64) {
+        self.feed(id, Input::Transfer(MemberId(to)));
+    }
+
+    pub(crate) fn isolate(&mut self, id: u64) {
+        self.isolated.insert(id);
+        self.flight.retain(|(from, to, _)| *from != id && *to != id);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.isolated.clear();
+    }
+
+    /// Settles every member until nothing is left; returns whether there were effects.
+    pub(crate) fn settle(&mut self) -> bool {
+        let mut any = false;
+        for id in self.members.keys().copied().collect::<Vec<_>>() {
+            loop {
+                let mut effects = Vec::new();
+                let more = self.members.get_mut(&id).expect("just listed").replica.settle(&mut effects);
+                let persists = effects.iter().filter(|effect| matches!(effect, Effect::Persist { .. })).count();
+                assert!(persists <= 1, "at most one write per settle");
+                any |= !effects.is_empty();
+                for effect in effects {
+                    self.perform(id, effect);
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        any
+    }
+
+    fn perform(&mut self, id: u64, effect: Effect) {
+        let shown = show(&effect);
+        let inner = matches!(effect, Effect::Send { .. } | Effect::Persist { .. });
+        if self.verbose || !inner {
+            writeln!(self.text, "{id}: {shown}").expect("a string takes any text");
+        }
+        let member = self.members.get_mut(&id).expect("an effect of a member");
+        match effect {
+            Effect::Send { to, .. } if self.isolated.contains(&id) || self.isolated.contains(&to.0) => {}
+            Effect::Send { to, message } => self.flight.push_back((id, to.0, message)),
+            Effect::Persist { ticket, records, sync } => member.writes.push_back((ticket, records, sync)),
+            Effect::Apply(entries) => member.committed.extend(entries.iter().map(|entry| entry.index)),
+            _ => {}
+        }
+    }
+
+    /// Makes a member's writes durable, at most `count` of those that somebody waits for; returns how many.
+    pub(crate) fn persist(&mut self, id: u64, count: usize) -> usize {
+        let member = self.members.get_mut(&id).expect("a member of this cluster");
+        let mut durable = 0;
+        while durable < count
+            && let Some((ticket, records, sync)) = member.writes.pop_front()
+        {
+            member.disk.extend(records);
+            if sync {
+                member.replica.feed(Input::Persisted(ticket));
+                durable += 1;
+            }
+        }
+        durable
+    }
+
+    /// Applies what a member was handed; returns how many entries.
+    pub(crate) fn apply(&mut self, id: u64) -> usize {
+        let member = self.members.get_mut(&id).expect("a member of this cluster");
+        let count = member.committed.len();
+        for index in member.committed.drain(..) {
+            assert_eq!(index, member.applied + 1, "committed entries come in order, without gap or repeat");
+            member.applied = index;
+            member.replica.feed(Input::Applied(index));
+        }
+        count
+    }
+
+    /// Delivers the messages in flight; returns how many.
+    pub(crate) fn deliver(&mut self) -> usize {
+        let flight = std::mem::take(&mut self.flight);
+        let count = flight.len();
+        for (_, to, message) in flight {
+            self.feed(to, Input::Peer(message));
+        }
+        count
+    }
+
+    /// Delivers, persists, applies and settles until nothing moves.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..1_000 {
+            let mut moved = self.settle();
+            moved |= self.deliver() > 0;
+            for id in self.members.keys().copied().collect::<Vec<_>>() {
+                moved |= self.persist(id, usize::MAX) > 0;
+                moved |= self.apply(id) > 0;
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+}
+
+/// One effect on one line.
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Persist { ticket, records, sync } => {
+            let records: Vec<String> = records.iter().map(show_record).collect();
+            let lazily = if *sync { "" } else { " lazily" };
+            format!("persist #{}{lazily}: {}", ticket.0, records.join(", "))
+        }
+        Effect::Send { to, message } => {
+            let message = Message::parse_from_bytes(message).expect("raft's own message");
+            let mut text = format!("send {to} {:?} term={}", message.get_msg_type(), message.term);
+            if !message.entries.is_empty() {
+                let places: Vec<String> =
+                    message.entries.iter().map(|entry| format!("{}@{}", entry.index, entry.term)).collect();
+                write!(text, " entries={}", places.join(",")).expect("a string takes any text");
+            }
+            if message.reject {
+                text.push_str(" reject");
+            }
+            text
+        }
+        Effect::Apply(entries) => {
+            format!("apply {}", entries.iter().map(show_entry).collect::<Vec<_>>().join(", "))
+        }
+        Effect::Serve { reads, at } => format!("serve reads {} at {at}", ids(reads)),
+        Effect::Refuse { id, why } => format!("refuse command {id}: {why}"),
+        Effect::Unknown { id, why } => format!("command {id} unknown: {why}"),
+        Effect::RefuseRead { reads, why } => format!("refuse reads {}: {why}", ids(reads)),
+        Effect::Role(role) => {
+            let leader = role.leader.map_or("none".to_owned(), |leader| leader.to_string());
+            let settled = if role.settled { " settled" } else { "" };
+            format!("role {:?} term={} leader={leader}{settled}", role.kind, role.term)
+        }
+    }
+}
+
+fn ids(reads: &[ReadId]) -> String {
+    reads.iter().map(|read| read.0.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn show_record(record: &Record) -> String {
+    match record {
+        Record::Entry(entry) => show_entry(entry),
+        Record::HardState(HardState { term, vote, commit }) => format!("term={term} vote={vote} commit={commit}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_entry(entry: &Entry) -> String {
+    let place = format!("{}@{}", entry.index, entry.term);
+    if entry.data.is_empty() {
+        return place;
+    }
+    let batch = decode(&entry.data).expect("a batch");
+    let commands: Vec<String> = batch.commands.iter().map(|command| command.id.to_string()).collect();
+    format!("{place} [{}/{}/{}: {}]", batch.member, batch.boot, batch.number, commands.join(" "))
+}
