@@ -4,7 +4,7 @@
 
 mod intervals;
 
-use crate::limits::{REQUEST_BYTES_MAX, TXN_OPS_MAX};
+use crate::limits::{REQUEST_BYTES_MAX, TXN_DEPTH_MAX, TXN_OPS_MAX};
 use crate::outcome::{Error, Fatal};
 use bytes::{BufMut, Bytes, BytesMut};
 use mechi_proto::etcdserverpb as pb;
@@ -124,19 +124,22 @@ pub fn check_delete(delete: &pb::DeleteRangeRequest) -> Result<(), Error> {
 /// Checks a txn and all that is nested in it, read-only ones too.
 ///
 /// - Shape: a level counts the longest of its compares and its two branches; what it leaves of `ops_max` is what
-///   each txn nested in it may count.
+///   each txn nested in it may count. At most `TXN_DEPTH_MAX` levels, which etcd bounds by the operations alone: an
+///   entry is decoded with a bounded recursion, and one that is in the log must be.
 /// - Errors: [`Error::TooManyOps`], then those of the single requests, [`Error::KeyNotFound`] for an operation
 ///   without a request, and last [`Error::DuplicateKey`].
 /// - Source: etcd `v3rpc/key.go`, `checkTxnRequest` and `checkIntervals`.
 pub fn check_txn(txn: &pb::TxnRequest, ops_max: usize) -> Result<(), Error> {
-    check_txn_ops(txn, ops_max)?;
+    check_txn_ops(txn, ops_max, TXN_DEPTH_MAX)?;
     intervals::check(&txn.success)?;
     intervals::check(&txn.failure)
 }
 
-fn check_txn_ops(txn: &pb::TxnRequest, ops_max: usize) -> Result<(), Error> {
+fn check_txn_ops(txn: &pb::TxnRequest, ops_max: usize, levels_max: usize) -> Result<(), Error> {
     let count = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
-    let Some(left) = ops_max.checked_sub(count) else { return Err(Error::TooManyOps) };
+    let (Some(left), Some(levels_left)) = (ops_max.checked_sub(count), levels_max.checked_sub(1)) else {
+        return Err(Error::TooManyOps);
+    };
     if txn.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Error::EmptyKey);
     }
@@ -145,7 +148,7 @@ fn check_txn_ops(txn: &pb::TxnRequest, ops_max: usize) -> Result<(), Error> {
             Some(Op::RequestRange(range)) => check_range(range)?,
             Some(Op::RequestPut(put)) => check_put(put)?,
             Some(Op::RequestDeleteRange(delete)) => check_delete(delete)?,
-            Some(Op::RequestTxn(nested)) => check_txn_ops(nested, left)?,
+            Some(Op::RequestTxn(nested)) => check_txn_ops(nested, left, levels_left)?,
             None => return Err(Error::KeyNotFound),
         }
     }

@@ -11,6 +11,9 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Operations in one branch of a txn (`--max-txn-ops`); above: `too many operations in txn request`.
 pub const TXN_OPS_MAX: usize = 128;
 
+/// Txns nested in each other, the outer one counted; above: `too many operations in txn request`.
+pub const TXN_DEPTH_MAX: usize = 32;
+
 /// Seconds; a longer lease is refused with `too large lease TTL`.
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 

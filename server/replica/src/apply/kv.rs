@@ -116,11 +116,8 @@ fn record(request: &pb::RangeRequest, item: &Item, values: &dyn Values) -> Resul
     if !request.keys_only {
         return item.record(values);
     }
-    let lease = if request.sort_target == i32::from(SortTarget::Value) {
-        fields(&item.record(values)?)?.lease
-    } else {
-        0
-    };
+    let lease =
+        if request.sort_target == i32::from(SortTarget::Value) { fields(&item.record(values)?)?.lease } else { 0 };
     Ok(Record::encode(&Fields {
         key: item.key(),
         create_revision: item.create_revision,
@@ -149,7 +146,7 @@ impl Order {
     }
 
     /// Sorts items that stand in key order; equal ones stay in key order, descending too.
-    fn sort(&self, items: &mut Vec<Item>, values: &dyn Values) -> Result<(), Fatal> {
+    fn sort(&self, items: &mut [Item], values: &dyn Values) -> Result<(), Fatal> {
         let directed = |order: Ordering| if self.descending { order.reverse() } else { order };
         match self.target {
             SortTarget::Key if self.descending => items.reverse(),
@@ -163,17 +160,16 @@ impl Order {
                     item.head = item.record(values)?;
                     item.resident = true;
                 }
-                for item in items.iter() {
-                    fields(&item.head)?;
-                }
-                let value = |item: &Item| item.head.fields().map(|fields| fields.value.to_vec());
-                let mut keyed: Vec<_> = items.drain(..).map(|item| (value(&item), item)).collect();
-                keyed.sort_by(|(a, _), (b, _)| directed(a.cmp(b)));
-                items.extend(keyed.into_iter().map(|(_, item)| item));
+                items.sort_by(|a, b| directed(value(a).cmp(value(b))));
             }
         }
         Ok(())
     }
+}
+
+/// The value of an item that is in memory; a malformed one sorts first, and the answer's record then tells.
+fn value(item: &Item) -> &[u8] {
+    item.head.fields().unwrap_or_default().value
 }
 
 /// The fields of a record that was checked when it was read; errors: [`Fatal::Bug`] if it is malformed all the same.
@@ -209,11 +205,8 @@ pub(super) fn put(
     } else {
         None
     };
-    let lease = if request.ignore_lease {
-        leases.of_key(&request.key).unwrap_or_default()
-    } else {
-        LeaseId(request.lease)
-    };
+    let lease =
+        if request.ignore_lease { leases.of_key(&request.key).unwrap_or_default() } else { LeaseId(request.lease) };
     let value = match &prev {
         Some(prev) if request.ignore_value => fields(prev)?.value,
         None if request.ignore_value => return Err(Fatal::Bug("a put that keeps its value found no key".into())),

@@ -1,7 +1,7 @@
 //! Leases as every member sees them: that they exist, and which keys live by them. Time is the lessor's.
 
-use super::{LeaseEvent, Outcomes};
 use super::state::State;
+use super::{LeaseEvent, Outcomes};
 use crate::limits::LEASE_TTL_MAX;
 use crate::mvcc::Mvcc;
 use crate::outcome::{Error, Fatal, Response};
@@ -190,7 +190,7 @@ pub(super) fn checkpoint(
     for &pb::LeaseCheckpoint { id, remaining_ttl } in &request.checkpoints {
         // A lease that ended in the meantime needs no note, and the others still do.
         if let Some(lease) = state.leases.leases.get_mut(&LeaseId(id)) {
-            lease.remaining_ttl = remaining_ttl.clamp(0, lease.ttl);
+            lease.remaining_ttl = remaining_ttl.min(lease.ttl).max(0);
             out.lease_events.push(LeaseEvent::Checkpointed {
                 id: LeaseId(id),
                 grant_index: lease.grant_index,

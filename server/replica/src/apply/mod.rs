@@ -1,7 +1,6 @@
 //! Committed entries in; answers and events out: a pure function of (state, entry).
 
 pub mod alarm;
-mod chain;
 mod check;
 mod compact;
 pub mod dedupe;
@@ -13,11 +12,11 @@ pub mod txn;
 
 use crate::auth::effects::{Asked, Policy, permit};
 use crate::command::decode;
+use crate::digest::{Link, chain};
 use crate::effect::{Entry, EntryKind};
 use crate::outcome::{Error, Fatal, Response};
 use crate::store::Values;
 use crate::types::{Index, LeaseId};
-use chain::Chain;
 use check::Before;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
@@ -99,10 +98,9 @@ pub fn apply(
     if entry.index != state.applied_index + 1 {
         return Err(Fatal::Bug(format!("entry {} follows applied entry {}", entry.index, state.applied_index)));
     }
-    let mut chain = Chain(state.chain_digest);
-    chain.mix(entry.index);
-    chain.mix(entry.term);
-    chain.mix(u64::from(crc32c::crc32c(&entry.data)));
+    let place = crc32c::crc32c_append(crc32c::crc32c(&entry.index.to_le_bytes()), &entry.term.to_le_bytes());
+    let entry_crc = crc32c::crc32c_append(place, &entry.data);
+    let mut digest = chain(state.chain_digest, &link(state, entry_crc, 0));
     if entry.kind == EntryKind::Normal && !entry.data.is_empty() {
         let batch = decode(&entry.data)?;
         if state.windows.admit(batch.member, batch.boot, batch.number) {
@@ -116,7 +114,7 @@ pub fn apply(
                     Ok(()) => Context { entry, awaited, values }.request(state, request, out)?,
                     Err(error) => Err(error),
                 };
-                digest(state, &outcome, before, &mut chain);
+                digest = chain(digest, &link(state, entry_crc, status_code(&outcome)));
                 note_revisions(out, before, state.mvcc.revision());
                 if awaited {
                     out.answers.push((command.id, outcome));
@@ -124,7 +122,7 @@ pub fn apply(
             }
         }
     }
-    state.chain_digest = chain.0;
+    state.chain_digest = digest;
     (state.applied_index, state.applied_term) = (entry.index, entry.term);
     Ok(())
 }
@@ -203,21 +201,13 @@ fn note_revisions(out: &mut Outcomes, before: i64, after: i64) {
     }
 }
 
-/// Mixes in what came of one command: its status, the revision, and every change with its record's checksum.
-fn digest(state: &State, outcome: &Result<Response, Error>, before: i64, chain: &mut Chain) {
-    chain.mix(status_code(outcome));
-    chain.mix(state.mvcc.revision() as u64);
-    if state.mvcc.revision() > before {
-        for change in state.mvcc.changes(before + 1) {
-            chain.mix(change.revision.main as u64);
-            chain.mix(u64::from(change.revision.sub) << 1 | u64::from(change.tombstone));
-            chain.mix(u64::from(change.crc));
-        }
-    }
+/// What one command, or an entry itself, did: the content sum stands for its writes.
+fn link(state: &State, command_crc: u32, status: u32) -> Link {
+    Link { command_crc, status, revision: state.mvcc.revision(), writes: state.mvcc.content_sum() }
 }
 
 /// Numbers the outcomes that applying can have; persisted in digests, so a number is never given anew.
-fn status_code(outcome: &Result<Response, Error>) -> u64 {
+fn status_code(outcome: &Result<Response, Error>) -> u32 {
     match outcome {
         Ok(_) => 0,
         Err(Error::KeyNotFound) => 1,

@@ -37,6 +37,14 @@ pub struct State {
     pub chain_digest: u64,
     /// What every voter understands; rises only through the log.
     pub feature_level: u32,
+    /// The compact revision before the last compaction, as `HashKV` shows it; -1 before the second one.
+    pub previous_compact_revision: i64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::empty()
+    }
 }
 
 impl State {
@@ -55,6 +63,7 @@ impl State {
             applied_term: 0,
             chain_digest: 0,
             feature_level: 0,
+            previous_compact_revision: -1,
         }
     }
 
@@ -75,7 +84,7 @@ impl State {
             windows: self.windows.to_meta(),
             conf_state: Some(self.conf_state.clone()),
             members_removed: self.members_removed.iter().copied().collect(),
-            previous_compact_revision: self.mvcc.previous_compact_revision(),
+            previous_compact_revision: self.previous_compact_revision,
         }
     }
 
@@ -106,6 +115,7 @@ impl State {
             applied_term: meta.applied_term,
             chain_digest: meta.chain_digest,
             feature_level: meta.feature_level,
+            previous_compact_revision: meta.previous_compact_revision,
         })
     }
 
@@ -117,19 +127,5 @@ impl State {
     /// Attaches every live key to its lease by reading the records, from memory or else from `values`.
     pub fn attach_from_mvcc(&mut self, values: &dyn Values) -> Result<(), Fatal> {
         self.leases.attach_from_mvcc(&self.mvcc, values)
-    }
-}
-
-trait Sums {
-    fn content_sum(&self) -> u64;
-    fn previous_compact_revision(&self) -> i64;
-}
-
-impl Sums for Mvcc {
-    fn content_sum(&self) -> u64 {
-        0
-    }
-    fn previous_compact_revision(&self) -> i64 {
-        -1
     }
 }

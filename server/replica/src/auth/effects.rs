@@ -112,10 +112,9 @@ fn command(request: &Request, leases: &Leases, effects: &mut Vec<Effect>) {
             write_attached(LeaseId(request.id), leases, effects);
         }
         Request::Compaction(_) | Request::Alarm(_) => effects.push(Effect::Admin),
-        Request::LeaseExpire(_)
-        | Request::LeaseCheckpoint(_)
-        | Request::MemberPublish(_)
-        | Request::ClusterInit(_) => effects.push(Effect::None),
+        Request::LeaseExpire(_) | Request::LeaseCheckpoint(_) | Request::MemberPublish(_) | Request::ClusterInit(_) => {
+            effects.push(Effect::None)
+        }
     }
 }
 
@@ -165,4 +164,62 @@ fn write_attached(id: LeaseId, leases: &Leases, effects: &mut Vec<Effect>) {
 fn read_attached(id: LeaseId, leases: &Leases, effects: &mut Vec<Effect>) {
     let keys = leases.get(id).into_iter().flat_map(|lease| lease.keys());
     effects.extend(keys.map(|key| Effect::Read(KeyRange::single(key))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mechi_proto::mechipb;
+
+    fn leases() -> Leases {
+        let lease = mechipb::Lease { id: 7, ttl: 10, ..Default::default() };
+        let mut leases = Leases::from_meta(vec![lease]).unwrap();
+        leases.attach(b"x", LeaseId(7));
+        leases
+    }
+
+    fn key(key: &'static str) -> KeyRange {
+        KeyRange::single(&key.into())
+    }
+
+    #[test]
+    fn a_put_with_a_lease_writes_what_will_end_with_it() {
+        let put = pb::PutRequest { key: "a".into(), lease: 7, prev_kv: true, ..Default::default() };
+        let effects = lower(Asked::Command(&Request::Put(put)), &leases());
+        assert_eq!(effects, [Effect::Read(key("a")), Effect::Write(key("a")), Effect::Write(key("x"))]);
+    }
+
+    #[test]
+    fn a_txn_has_the_effects_of_both_branches_and_of_what_is_nested() {
+        let op = |request| pb::RequestOp { request: Some(request) };
+        let get = pb::RangeRequest { key: "g".into(), range_end: "\0".into(), ..Default::default() };
+        let delete = pb::DeleteRangeRequest { key: "d".into(), ..Default::default() };
+        let nested = pb::TxnRequest { failure: vec![op(Op::RequestDeleteRange(delete))], ..Default::default() };
+        let txn = pb::TxnRequest {
+            compare: vec![pb::Compare { key: "c".into(), ..Default::default() }],
+            success: vec![op(Op::RequestRange(get.clone()))],
+            failure: vec![op(Op::RequestTxn(nested))],
+        };
+        let open = KeyRange::new(&get.key, &get.range_end);
+        let wanted = [Effect::Read(key("c")), Effect::Read(open), Effect::Write(key("d"))];
+        assert_eq!(lower(Asked::ReadTxn(&txn), &leases()), wanted);
+        assert_eq!(lower(Asked::Command(&Request::Txn(txn)), &leases()), wanted);
+    }
+
+    #[test]
+    fn leases_need_their_keys() {
+        let revoke = Request::LeaseRevoke(pb::LeaseRevokeRequest { id: 7 });
+        assert_eq!(lower(Asked::Command(&revoke), &leases()), [Effect::Lease, Effect::Write(key("x"))]);
+        let look = |keys| lower(Asked::LeaseTimeToLive(&pb::LeaseTimeToLiveRequest { id: 7, keys }), &leases());
+        assert_eq!(look(false), [Effect::Lease]);
+        assert_eq!(look(true), [Effect::Lease, Effect::Read(key("x"))]);
+        assert_eq!(lower(Asked::LeaseLeases, &leases()), [Effect::Lease, Effect::Read(key("x"))]);
+        let expire = Request::LeaseExpire(mechipb::LeaseExpire { id: 7, grant_index: 0, term: 1 });
+        assert_eq!(lower(Asked::Command(&expire), &leases()), [Effect::None], "nobody asks for an expiry");
+    }
+
+    #[test]
+    fn everything_is_permitted_while_the_policy_is_off() {
+        assert_eq!(permit(Policy::Off, "", Asked::Snapshot, &leases()), Ok(()));
+    }
 }

@@ -19,9 +19,12 @@ mod restore;
 mod tree;
 mod write;
 
+#[cfg(test)]
+mod tests;
 
 pub use compact::Sweep;
 pub use hash::{HashJob, HashKv};
+pub use restore::Attachment;
 pub use write::Write;
 
 use crate::outcome::Fatal;

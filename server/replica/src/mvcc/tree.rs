@@ -274,6 +274,8 @@ impl<E: Entry> Node<E> {
                 let least = separator(entries[at - 1].key(), entries[at].key());
                 let mut right = Vec::with_capacity(FANOUT);
                 right.extend(entries.drain(at..));
+                // Overfilling has doubled the room; leaves are most of the tree's memory.
+                entries.shrink_to(FANOUT);
                 let node = Self::Leaf(right);
                 Right { least, weight: node.weight(), node }
             }
@@ -414,7 +416,7 @@ mod tests {
         }
 
         fn weight(&self) -> Totals {
-            Totals { keys: u64::from(self.1 % 2 == 0), framed_bytes: self.1 }
+            Totals { keys: u64::from(self.1.is_multiple_of(2)), framed_bytes: self.1 }
         }
     }
 
@@ -520,6 +522,10 @@ mod tests {
         }
         let Node::Inner(root) = &tree.root else { panic!("more than a leaf") };
         assert_eq!(root.children.len(), 64);
+        for leaf in &root.children {
+            let Node::Leaf(entries) = leaf else { panic!("one level of leaves") };
+            assert_eq!(entries.capacity(), FANOUT);
+        }
     }
 
     #[test]
