@@ -11,6 +11,8 @@ pub mod record;
 pub mod outcome;
 pub mod input;
 pub mod effect;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod disk;
 pub mod wal;
 pub mod store;

@@ -90,3 +90,18 @@ pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 
 /// Entries that the replay at open applies between two looks at the memory that values take.
 pub const REPLAY_ENTRIES_PER_LOOK: usize = 256;
+
+/// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.
+pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one log segment (`WalOptions::segment_bytes`); a batch that does not fit gets a larger one.
+pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Log segments kept allocated ahead, so that a full disk is met before the log is.
+pub const WAL_RESERVE_SEGMENTS: usize = 2;
+
+/// Trimmed log segments kept beyond the reserve to be written again; more are removed.
+pub const WAL_RECYCLED_SEGMENTS: usize = 4;
+
+/// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
+pub const WAL_NOTE_BYTES: u64 = 64 << 10;

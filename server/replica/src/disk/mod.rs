@@ -17,6 +17,7 @@
 use crate::outcome::Fatal;
 use std::io::{self, ErrorKind};
 
+pub mod images;
 pub mod sim;
 
 /// The size below which a write is never torn, in bytes.
