@@ -163,7 +163,7 @@ fn settle(
     let tail = tail(recovered, state.applied_index, state.applied_term)?;
     let (mut entries, hard_state) = (tail.entries, tail.hard_state);
     let resident = settings.resident_bytes;
-    replay(&mut state, &*store, &mut flusher, &mut entries, hard_state.commit, resident)?;
+    replay(&mut state, &store, &mut flusher, &mut entries, hard_state.commit, resident)?;
     assert!(state.applied_index <= hard_state.commit, "what is applied is committed");
     let applied = (state.applied_index, state.applied_term);
     let store = Arc::new(store);

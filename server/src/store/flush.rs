@@ -7,7 +7,7 @@ use super::sled::SledStore;
 use crate::disk::RealDisk;
 use mechi_replica::apply::state::State;
 use mechi_replica::limits::SLICE_KEYS_MAX;
-use mechi_replica::mvcc::hash::HashJob;
+use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::build::Builder;
 use mechi_replica::snapshot::manifest::Manifest;

@@ -48,7 +48,7 @@ impl SledStore {
         let (opened, result) = sync_channel(1);
         let (jobs, queue) = sync_channel(1);
         let spawned = thread::Builder::new().name("store".into()).spawn(move || {
-            let db = catch_unwind(|| config.open()).map_err(|_| "it panicked".to_string());
+            let db = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| "it panicked".to_string());
             match db.and_then(|db| db.map_err(|error| error.to_string())) {
                 Ok(db) => {
                     // Nobody waits for it any more if the time was up.
