@@ -31,6 +31,7 @@ use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::replica::{LogTail, ReplicaConfig};
+use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::store::{Blocks, Values};
 use mechi_replica::types::MemberId;
 use mechi_replica::wal::WalOptions;
@@ -258,6 +259,7 @@ impl Member {
             },
             tail: LogTail { before: applied, entries, hard_state },
             applied: applied.0,
+            snapshot: snapshots.last().map_or(0, Manifest::index),
             leases,
             request_timeout: Duration::from_secs(5) + config.election_timeout * 2,
         };

@@ -1,12 +1,12 @@
-//! The write-ahead log on the real disk, as the log's thread uses it; it measures what it does.
+//! The write-ahead log on the real disk, measured.
 
 use crate::disk::RealDisk;
 use crate::metrics::Metrics;
-use crate::wal_thread::{Log, Snapshot, Written};
+use crate::wal_thread::{Log, Written};
 use mechi_replica::outcome::Fatal;
 use mechi_replica::types::Index;
+use mechi_replica::wal::Wal;
 use mechi_replica::wal::record::Record;
-use mechi_replica::wal::{Error, Wal};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,15 +25,11 @@ impl WalLog {
 
 impl Log for WalLog {
     fn append(&mut self, records: &[Record]) -> Result<Written, Fatal> {
-        let (began, before) = (Instant::now(), self.logged());
-        let written = match self.wal.append(records) {
-            Ok(()) => Ok(Written::Whole),
-            Err(Error::Full(_)) => Ok(Written::Full),
-            Err(Error::Fatal(fatal)) => Err(fatal),
-        };
+        let (began, before) = (Instant::now(), self.wal.bytes_since(0));
+        let written = Log::append(&mut self.wal, records);
         let disk = &self.metrics.disk;
         disk.wal_write_duration_seconds.observe(began.elapsed().as_secs_f64());
-        disk.wal_write_bytes_total.add(i64::try_from(self.logged() - before).unwrap_or(i64::MAX));
+        disk.wal_write_bytes_total.add(i64::try_from(self.wal.bytes_since(0) - before).unwrap_or(i64::MAX));
         written
     }
 
@@ -45,39 +41,22 @@ impl Log for WalLog {
     }
 
     fn mark(&mut self) -> Result<(), Fatal> {
-        match self.wal.mark() {
-            // A mark only saves work at the next open; on a full disk there is none.
-            Ok(()) | Err(Error::Full(_)) => Ok(()),
-            Err(Error::Fatal(fatal)) => Err(fatal),
-        }
+        Log::mark(&mut self.wal)
     }
 
-    fn snapshot(&mut self, snapshot: Snapshot) -> Result<(), Fatal> {
-        let record = Record::Snapshot { index: snapshot.index, term: snapshot.term };
-        match self.wal.append(&[record]) {
-            Ok(()) => {}
-            // The next snapshot says it again; until then the log stays longer than it must.
-            Err(Error::Full(_)) => return Ok(()),
-            Err(Error::Fatal(fatal)) => return Err(fatal),
-        }
-        self.wal.sync()?;
-        self.wal.trim(snapshot.trim)
+    fn trim(&mut self, index: Index) -> Result<(), Fatal> {
+        self.wal.trim(index)
     }
 
     fn close_clean(&mut self, applied: Index) -> Result<(), Fatal> {
-        self.wal.sync()?;
-        match self.wal.close_clean(applied) {
-            // Without the record the next open rebuilds the store; nothing is lost.
-            Ok(()) | Err(Error::Full(_)) => Ok(()),
-            Err(Error::Fatal(fatal)) => Err(fatal),
-        }
+        Log::close_clean(&mut self.wal, applied)
     }
 
     fn bytes(&self) -> u64 {
         self.wal.bytes()
     }
 
-    fn logged(&self) -> u64 {
-        self.wal.bytes_since(0)
+    fn bytes_since(&self, index: Index) -> u64 {
+        self.wal.bytes_since(index)
     }
 }

@@ -86,6 +86,7 @@ pub const DRIVER_TICK_MS: u64 = 10;
 
 /// Milliseconds between two attempts to write the log on a full disk.
 pub const DISK_FULL_RETRY_MS: u64 = 200;
+
 /// Bytes that one watch stream may have been sent and not taken; beyond, its watchers lag and catch up from history.
 pub const WATCH_STREAM_BYTES_MAX: usize = 4 << 20;
 
@@ -118,6 +119,7 @@ pub const WATCH_STREAM_REQUESTS_MAX: usize = 64;
 
 /// Messages of one watch stream beyond those that its byte bound allows: answers to the requests under way, fragments.
 pub const WATCH_MESSAGES_SPARE: usize = 4_096;
+
 /// Bytes of one value in the working store; a record that is larger is cut into parts. Above 7.5 KiB the store was
 /// found to deadlock.
 pub const BLOCK_BYTES_MAX: usize = 4 << 10;
@@ -146,6 +148,7 @@ pub const SNAPSHOT_LOG_FRACTION: u64 = 2;
 
 /// Bytes of log below which no snapshot is made, however small the data.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+
 /// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.
 pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
 

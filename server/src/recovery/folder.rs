@@ -125,9 +125,7 @@ pub fn sync_all(folder: &Path) -> Result<()> {
         if path.is_dir() {
             sync_all(&path)?;
         } else {
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .with_context(|| format!("sync {}", path.display()))?;
+            File::open(&path).and_then(|file| file.sync_all()).with_context(|| format!("sync {}", path.display()))?;
         }
     }
     sync_dir(folder)?;

@@ -391,7 +391,11 @@ impl Work {
             Err(Error::Full(error)) => {
                 tracing::warn!(%error, "no snapshot: the disk is full");
                 self.retry_after = Some(Instant::now() + FULL_PAUSE);
-                snapshot::collect_garbage(&self.config.disk, &self.config.snapshots, &self.snapshots.iter().collect::<Vec<_>>())?;
+                snapshot::collect_garbage(
+                    &self.config.disk,
+                    &self.config.snapshots,
+                    &self.snapshots.iter().collect::<Vec<_>>(),
+                )?;
             }
         }
         Ok(true)
@@ -430,6 +434,7 @@ impl Work {
             }
             return Ok(Swept::default());
         }
+        // While a flush is on its way or the removals are full, the sweep waits for them: they report for it.
         let mut swept = Swept { finished: true, nothing_left: false };
         if self.flush.is_none() && !self.flusher.is_full() {
             // The lock first: a view that opens before it is seen, one that opens after it reads what is left.
@@ -438,8 +443,9 @@ impl Work {
             let compacted = state.mvcc.compact_revision();
             let sweep = state.mvcc.sweep(floor, SLICE_KEYS_MAX);
             drop(state);
-            swept.finished = sweep.removed.is_empty() && sweep.hash.is_none();
-            swept.nothing_left = swept.finished && (sweep.done || floor < compacted);
+            let held_back = floor < compacted && sweep.removed.is_empty() && sweep.hash.is_none();
+            swept.finished = sweep.done || held_back;
+            swept.nothing_left = swept.finished;
             self.hash = sweep.hash;
             self.flusher.removed(compacted, sweep.removed);
         }

@@ -124,7 +124,8 @@ mod tests {
             file_bytes: 123,
             crc: 5,
         };
-        let meta = StateMeta { applied_index: 7, applied_term: 2, revision: 9, compact_revision: -1, ..Default::default() };
+        let meta =
+            StateMeta { applied_index: 7, applied_term: 2, revision: 9, compact_revision: -1, ..Default::default() };
         let manifest = Manifest { meta, tally: chunk.tally, author: 0xabc, chunks: vec![chunk, chunk] };
         let bytes = manifest.encode();
         assert_eq!(Manifest::decode(&bytes, "m").unwrap(), manifest);

@@ -266,7 +266,8 @@ mod tests {
 
     fn entry(main: i64, sub: u32, bytes: usize) -> Entry {
         let value = vec![main as u8; bytes];
-        let fields = crate::record::Fields { key: b"k", mod_revision: main, version: 1, value: &value, ..Default::default() };
+        let fields =
+            crate::record::Fields { key: b"k", mod_revision: main, version: 1, value: &value, ..Default::default() };
         Entry { revision: Revision::new(main, sub), tombstone: false, record: Record::encode(&fields) }
     }
 

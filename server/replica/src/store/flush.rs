@@ -227,7 +227,8 @@ impl Flusher {
 fn rewrite(store: &impl Store, revisions: &mut BTreeSet<Revision>, tally: &mut Tally) -> Result<Batch, Fatal> {
     let first = *revisions.first().expect("a removal without revisions is dropped");
     let missing = |revision| Fatal::EngineLost(format!("record {revision} is missing"));
-    let (start, _) = store.last(&keys::record(Revision::new(0, 0)), &keys::record(first))?.ok_or_else(|| missing(first))?;
+    let (start, _) =
+        store.last(&keys::record(Revision::new(0, 0)), &keys::record(first))?.ok_or_else(|| missing(first))?;
     let end = keys::record_end(*revisions.last().expect("not empty"));
     let mut window: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut bytes = 0;

@@ -120,9 +120,7 @@ impl Join {
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fatal> {
         match block::decode(key, value)? {
             Block::Part(part)
-                if part.revision == self.revision
-                    && part.number == self.parts
-                    && part.total as usize == self.total =>
+                if part.revision == self.revision && part.number == self.parts && part.total as usize == self.total =>
             {
                 self.parts += 1;
                 self.bytes.extend_from_slice(part.payload);

@@ -81,12 +81,7 @@ pub fn folder(folder: &Folder<'_>) -> Result<(), Unusable> {
 /// Decides whether the opened store can stand under a log that holds `first` to `last`.
 ///
 /// `last` is the last index of the log, or the newest snapshot's if that is above it.
-pub fn applied(
-    store: Option<&Applied>,
-    clean: Option<Index>,
-    first: Index,
-    last: Index,
-) -> Result<Applied, Unusable> {
+pub fn applied(store: Option<&Applied>, clean: Option<Index>, first: Index, last: Index) -> Result<Applied, Unusable> {
     let store = store.ok_or(Unusable::Empty)?;
     let applied = store.index;
     if applied + 1 < first {
