@@ -1,5 +1,7 @@
 //! The working store and the snapshots under process crashes: whatever batch was the last one, the log completes it.
 
+#![allow(clippy::unwrap_used)] // A failed call is a failed test.
+
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::{self, command::Request};
@@ -96,7 +98,7 @@ impl Member {
         let command = mechipb::Command { id: index, request: Some(request), ..Default::default() };
         let batch = mechipb::Batch { member: 1, boot: 1, number: index, wall_ms: 0, commands: vec![command] };
         let data = command::encode(&batch);
-        let entry = Entry { index, term: 1, kind: EntryKind::Normal, data: data.into() };
+        let entry = Entry { index, term: 1, kind: EntryKind::Normal, data };
         self.entries.push(entry.clone());
         apply(&mut self.state, &entry, NOBODY, &Blocks(&self.store), &mut Outcomes::default()).unwrap();
     }

@@ -273,10 +273,10 @@ fn rewrite(store: &impl Store, revisions: &mut BTreeSet<Revision>, tally: &mut T
     }
     batch.removes.extend(old);
     // Below the window's end nothing can be left to remove: it would not have been in the store.
-    if let (Some((key, _)), Some(next)) = (window.last(), revisions.first()) {
-        if keys::record(*next)[..] <= key[..] {
-            return Err(missing(*next));
-        }
+    if let (Some((key, _)), Some(next)) = (window.last(), revisions.first())
+        && keys::record(*next)[..] <= key[..]
+    {
+        return Err(missing(*next));
     }
     Ok(batch)
 }
