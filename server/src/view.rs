@@ -16,7 +16,7 @@ use mechi_replica::mvcc::{Item, Mvcc, Totals};
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::record::{Fields, Record};
 use mechi_replica::store::Values;
-use mechi_replica::types::{Bound, KeyRange};
+use mechi_replica::types::KeyRange;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -513,7 +513,3 @@ fn sort(request: &RangeRequest, items: &mut [Item]) {
     });
 }
 
-/// Tells whether the range can name more than one key.
-pub fn is_span(range: &KeyRange) -> bool {
-    range.to != Bound::Single
-}
