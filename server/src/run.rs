@@ -207,8 +207,21 @@ impl Member {
     /// Opens the data directory and starts every thread of the member.
     fn open(config: &Config) -> Result<Self> {
         let settings = settings(config)?;
-        let Opened { disk, lock, boot, state, store, flusher, snapshots, wal, applied, entries, hard_state, rebuilt, .. } =
-            recovery::open(&settings)?;
+        let Opened {
+            disk,
+            lock,
+            boot,
+            state,
+            store,
+            flusher,
+            snapshots,
+            wal,
+            applied,
+            entries,
+            hard_state,
+            rebuilt,
+            ..
+        } = recovery::open(&settings)?;
         tracing::info!(
             boot,
             applied = applied.0,
@@ -244,8 +257,8 @@ impl Member {
         };
         let header = watch::Header { cluster_id, member_id: own, raft_term: hard_state.term };
         let on_fatal = Box::new(|fatal: Fatal| end_process(&fatal));
-        let (watches, watch_thread) =
-            Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal).context("start a thread")?;
+        let (watches, watch_thread) = Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal)
+            .context("start a thread")?;
 
         let pending = Pending::default();
         let tick = config.heartbeat_interval;
