@@ -95,7 +95,6 @@ async fn life(config: &Config) -> Result<()> {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         lease_ttl_min: grpc::Options::lease_ttl_min(millis(config.election_timeout)),
-        observer: Arc::new(()),
     };
     let router = member.metrics.grpc.count(grpc::router(node.clone(), options));
     let addresses = front.client_addresses();

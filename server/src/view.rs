@@ -512,4 +512,3 @@ fn sort(request: &RangeRequest, items: &mut [Item]) {
         if descending { order.reverse() } else { order }
     });
 }
-

@@ -58,15 +58,15 @@ const ENDS: [&[u8]; 9] = [b"", b"", b"\0", b"a0", b"b", b"b0", b"c\0", b"\xff", 
 const VALUES: [&[u8]; 5] = [b"", b"0", b"1", b"22", b"a longer value, to vary the lengths"];
 
 fn key(rng: &mut Rng) -> Bytes {
-    if rng.chance(1) { Bytes::new() } else { Bytes::from_static(*rng.pick(&KEYS[..])) }
+    if rng.chance(1) { Bytes::new() } else { Bytes::from_static(rng.pick::<&[u8]>(&KEYS[..])) }
 }
 
 fn end(rng: &mut Rng) -> Bytes {
-    Bytes::from_static(*rng.pick(&ENDS[..]))
+    Bytes::from_static(rng.pick::<&[u8]>(&ENDS[..]))
 }
 
 fn value(rng: &mut Rng) -> Bytes {
-    Bytes::from_static(*rng.pick(&VALUES[..]))
+    Bytes::from_static(rng.pick::<&[u8]>(&VALUES[..]))
 }
 
 /// Mostly now, often in the past, sometimes compacted, seldom in the future or negative.

@@ -224,8 +224,10 @@ async fn malformed_requests_are_answered_as_etcd_does() {
 }
 
 /// Flags, environment, and a word that both programs print; `None` where only Mechi refuses, with its reason.
+type FlagRow = (&'static [&'static str], &'static [(&'static str, &'static str)], Option<&'static str>, &'static str);
+
 #[rustfmt::skip]
-const FLAGS: &[(&[&str], &[(&str, &str)], Option<&str>, &str)] = &[
+const FLAGS: &[FlagRow] = &[
     (&["--nothing"], &[], Some("flag provided but not defined: -nothing"), ""),
     (&["-nothing=1"], &[], Some("flag provided but not defined: -nothing"), ""),
     (&["positional"], &[], Some("'positional' is not a valid flag"), ""),

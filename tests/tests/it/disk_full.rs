@@ -124,7 +124,7 @@ async fn fill(endpoint: &str, acknowledged: &mut BTreeMap<u64, ()>, max: u64) ->
     for n in 0..max {
         let mut value = vec![0u8; 32 * 1024];
         let mut rng = mechi_tests::rng::Rng::new(n);
-        value.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()[..chunk.len()]));
+        value.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()[..chunk.len()]));
         match tokio::time::timeout(Duration::from_secs(20), client.put(key(n), value)).await {
             Ok(Ok(_)) => {
                 acknowledged.insert(n, ());

@@ -63,7 +63,7 @@ async fn fill(endpoint: &str, keys: u64) {
                     let mut rng = mechi_tests::rng::Rng::new(n);
                     value
                         .chunks_mut(8)
-                        .for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()[..chunk.len()]));
+                        .for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()[..chunk.len()]));
                     client.put(format!("big/{n:08}"), value).await.expect("puts");
                 }
             })
