@@ -2,7 +2,7 @@
 
 use crate::apply::{self, Applying, Progress};
 use crate::compactor::{self, Retention};
-use crate::config::{AutoCompaction, Config, Quota};
+use crate::config::{AutoCompaction, CLUSTER_VERSION, Config, Quota};
 use crate::driver::{self, Driver, DriverConfig, DriverHooks};
 use crate::front::Front;
 use crate::gauges::{self, Counting};
@@ -87,6 +87,9 @@ async fn life(config: &Config) -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    // etcd's suites of all versions wait for one of these three lines.
+    tracing::info!(cluster_version = CLUSTER_VERSION, "enabled capabilities for version");
+    tracing::info!(name = config.name, "published local member to cluster through raft");
     let shared = http::Shared::new(Arc::new(node.clone()), member.metrics.clone(), config);
     let options = grpc::Options {
         max_request_bytes: config.max_request_bytes,

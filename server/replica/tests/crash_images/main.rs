@@ -4,10 +4,14 @@
 //! at which the machine may stop; from there the power cuts are enumerated, and each image is reopened and judged.
 
 mod harness;
+mod judge;
+mod member;
 #[cfg(feature = "mutants")]
 mod mutants;
 
 use harness::{Counts, Program, judge_program};
+use judge::judge_life;
+use member::Life;
 use mechi_replica::disk::Disk;
 use mechi_replica::disk::images::Numbers;
 use mechi_replica::disk::sim::{Fate, Fault, SimDisk};
@@ -15,6 +19,9 @@ use mechi_replica::outcome::Fatal;
 
 /// Programs per run; each gives some hundreds of distinct images.
 const SEEDS: u64 = 64;
+
+/// Lives of a whole member per run.
+const LIVES: u64 = 16;
 
 /// What one run must show at least.
 const DISTINCT_IMAGES_MIN: usize = 20_000;
@@ -30,6 +37,22 @@ fn every_power_cut_keeps_what_was_acknowledged() {
     println!("{counts}");
     assert!(counts.distinct() >= DISTINCT_IMAGES_MIN, "only {} distinct images", counts.distinct());
     for kind in ["first start", "append", "rotate", "recycle", "snapshot", "trim", "reopen", "during recovery"] {
+        assert!(counts.of(kind) > 0, "no image of {kind}");
+    }
+}
+
+#[test]
+fn every_power_cut_leaves_a_member_that_holds_what_was_acknowledged() {
+    let mut counts = Counts::default();
+    let lives = (0..LIVES).map(Life::random).chain([Life::snapshots(1, 4)]);
+    for (number, life) in lives.enumerate() {
+        if let Err(violation) = judge_life(&life, &mut counts) {
+            panic!("life {number}: {violation}");
+        }
+    }
+    println!("{counts}");
+    let kinds = ["first start", "append", "snapshot", "garbage", "trim", "close", "reopen", "during recovery"];
+    for kind in kinds {
         assert!(counts.of(kind) > 0, "no image of {kind}");
     }
 }
