@@ -8,3 +8,7 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Estimated bytes that one key costs while a sorted or filtered range is arranged.
 pub const ITEM_BYTES: u64 = 128;
+
+/// Chunks that are read from the working store at once; more wait their turn. A hundred at once were found to hold ten
+/// times their bytes in the store's and the allocator's per-thread memory, and to be no faster.
+pub const STORE_READS_MAX: usize = 4;

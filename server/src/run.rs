@@ -84,8 +84,9 @@ async fn life(config: &Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     tokio::select! {
         settled = settle(&node, config, member.founder.clone()) => settled.context("begin the cluster")?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        // Nobody is served yet: nothing has to be drained.
+        _ = terminate.recv() => return member.stop().await,
+        _ = interrupt.recv() => return member.stop().await,
     }
     let shared = http::Shared::new(Arc::new(node.clone()), member.metrics.clone(), config);
     let options = grpc::Options {
@@ -139,7 +140,8 @@ async fn look(space: Arc<Space>, node: Node, metrics: Arc<Metrics>, pending: Pen
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         interval.tick().await;
-        space.look();
+        let live = node.reads().state.read().mvcc.live_bytes();
+        space.look(live);
         gauges::refresh(&metrics, &node, &pending, &mut counting);
     }
 }
@@ -219,7 +221,7 @@ impl Member {
         let metrics = Arc::new(Metrics::new(config, own));
         let fatal: Arc<dyn Fn(&Fatal) + Send + Sync> = Arc::new(|fatal| end_process(fatal));
         let (total, free) = space::disk_bytes(disk.root()).context("ask for the disk's size")?;
-        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total)));
+        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes()));
 
         let voters = state.conf_state.voters.iter().copied().map(MemberId).collect();
         let learners = state.conf_state.learners.iter().copied().map(MemberId).collect();
@@ -348,6 +350,7 @@ impl Member {
     /// Stops every thread in the order in which they feed each other, and notes the orderly stop in the log.
     async fn stop(self) -> Result<()> {
         let Threads { handle, wal, driver_thread, wal_thread } = self.driver;
+        self.node.watches().stop();
         handle.stop();
         join(driver_thread).await?;
         join(self.apply_thread).await?;

@@ -14,3 +14,7 @@ mod crash;
 mod etcd_client;
 #[path = "it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/data_dir.rs"]
+mod data_dir;
+#[path = "it/restart.rs"]
+mod restart;
