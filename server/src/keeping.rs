@@ -40,12 +40,16 @@ impl Hooks for Keeping {
         self.views.floor()
     }
 
-    fn log_bytes_since(&self, _: u64) -> u64 {
-        self.wal.bytes_since_snapshot()
+    fn log_bytes_since(&self, index: u64) -> u64 {
+        self.wal.bytes_since_snapshot(index)
     }
 
-    fn free_bytes(&self) -> u64 {
-        self.space.free_bytes()
+    fn may_flush(&self, bytes: u64) -> bool {
+        self.space.may_flush(bytes)
+    }
+
+    fn is_tight(&self) -> bool {
+        self.space.is_tight()
     }
 
     fn snapshot_made(&self, manifest: &Manifest, trim: u64) {

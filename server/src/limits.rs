@@ -17,3 +17,7 @@ pub const DISK_PART_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of a log segment and of the ballast on the smallest disk.
 pub const DISK_PART_BYTES_MIN: u64 = 1 << 20;
+
+/// Chunks that are read from the working store at once; more wait their turn. A hundred at once were found to hold ten
+/// times their bytes in the store's and the allocator's per-thread memory, and to be no faster.
+pub const STORE_READS_MAX: usize = 4;

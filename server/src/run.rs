@@ -79,14 +79,15 @@ async fn life(config: &Config) -> Result<()> {
     let node = member.node.clone();
     let compactor = tokio::spawn(compactor::run(node.clone(), retention(config)));
     let refresh = refresher(node.clone(), member.metrics.clone(), member.pending.clone());
-    let looker = tokio::spawn(look(member.space.clone(), refresh.clone()));
+    let looker = tokio::spawn(look(member.space.clone(), node.clone(), refresh.clone()));
     let (shutdown, stopped) = signals::channel(false);
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     tokio::select! {
         settled = settle(&node, config, member.founder.clone()) => settled.context("begin the cluster")?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        // Nobody is served yet: nothing has to be drained.
+        _ = terminate.recv() => return member.stop().await,
+        _ = interrupt.recv() => return member.stop().await,
     }
     // etcd's suites of all versions wait for one of these three lines.
     tracing::info!(cluster_version = CLUSTER_VERSION, "enabled capabilities for version");
@@ -143,11 +144,12 @@ fn refresher(node: Node, metrics: Arc<Metrics>, pending: Pending) -> Arc<dyn Fn(
 }
 
 /// Looks at the disk and at the gauges now and then, until it is dropped.
-async fn look(space: Arc<Space>, refresh: Arc<dyn Fn() + Send + Sync>) {
+async fn look(space: Arc<Space>, node: Node, refresh: Arc<dyn Fn() + Send + Sync>) {
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         interval.tick().await;
-        space.look();
+        let live = node.reads().state.read().mvcc.live_bytes();
+        space.look(live);
         refresh();
     }
 }
@@ -240,7 +242,7 @@ impl Member {
         let metrics = Arc::new(Metrics::new(config, own));
         let fatal: Arc<dyn Fn(&Fatal) + Send + Sync> = Arc::new(|fatal| end_process(fatal));
         let (total, free) = space::disk_bytes(disk.root()).context("ask for the disk's size")?;
-        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total)));
+        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes()));
 
         let voters = state.conf_state.voters.iter().copied().map(MemberId).collect();
         let learners = state.conf_state.learners.iter().copied().map(MemberId).collect();
@@ -371,6 +373,7 @@ impl Member {
     /// Stops every thread in the order in which they feed each other, and notes the orderly stop in the log.
     async fn stop(self) -> Result<()> {
         let Threads { handle, wal, driver_thread, wal_thread } = self.driver;
+        self.node.watches().stop();
         handle.stop();
         join(driver_thread).await?;
         join(self.apply_thread).await?;

@@ -11,6 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// The log's segments and the ballast are this part of a small disk.
 const DISK_PART: u64 = 64;
 
+/// Free bytes below which nothing is flushed, in ballasts: the store does not survive a full disk.
+const FLUSH_BALLASTS: u64 = 2;
+
+/// Free bytes that growth leaves for upkeep beside a snapshot, in ballasts: the log of deletes, compactions and revokes,
+/// and the flush that follows them.
+const UPKEEP_BALLASTS: u64 = 5;
+
+/// Growth leaves room for a snapshot of this part of the live data (1/n): whoever deletes as much can always get out
+/// of a full disk.
+const SNAPSHOT_FRACTION: u64 = 2;
+
 /// Bytes of a log segment and of the ballast on a disk of `total` bytes.
 pub fn part_bytes(total: u64) -> u64 {
     // A whole number of sectors, and of MiB.
@@ -38,10 +49,10 @@ pub struct Space {
 }
 
 impl Space {
-    /// Watches over the disk of a data directory and holds its ballast.
-    pub fn new(disk: RealDisk, ballast_bytes: u64) -> Self {
+    /// Watches over the disk of a data directory that holds `live` bytes, and holds its ballast.
+    pub fn new(disk: RealDisk, ballast_bytes: u64, live: u64) -> Self {
         let space = Self { disk, ballast_bytes, tight: AtomicBool::new(false), changing: Mutex::new(()) };
-        space.look();
+        space.look(live);
         space
     }
 
@@ -55,22 +66,39 @@ impl Space {
         self.tight.load(Relaxed)
     }
 
-    /// Looks at the disk: refuses growth when little is left, and allows it again once the ballast stands and there is
-    /// twice as much room. Call it now and then.
-    pub fn look(&self) {
+    /// Tells whether the disk has room for a flush of `bytes`.
+    pub fn may_flush(&self, bytes: u64) -> bool {
+        self.free_bytes() >= bytes.saturating_add(bytes / 4).saturating_add(self.ballast_bytes * FLUSH_BALLASTS)
+    }
+
+    /// Looks at the disk under `live` bytes of data: refuses growth while there is still room for what gets out of it
+    /// again, and allows it once the ballast stands and there is more. Call it now and then.
+    pub fn look(&self, live: u64) {
         let _one = self.changing.lock();
-        let free = self.free_bytes();
-        let reserve = self.ballast_bytes;
+        let needed = self.ballast_bytes * UPKEEP_BALLASTS + live / SNAPSHOT_FRACTION;
         if self.tight.load(Relaxed) {
-            // Room for the ballast, if it was given up, and as much again beside it.
-            if free > reserve * 3 && self.hold() {
+            // An eighth more than at the refusal, or it would come and go with every write.
+            if self.hold() && self.free_bytes() > needed + needed / 8 {
                 self.tight.store(false, Relaxed);
-                tracing::info!(free, "the disk has room again: growth is allowed");
+                tracing::info!(needed, "the disk has room again: growth is allowed");
             }
-        } else if free < reserve || !self.hold() {
-            self.tight.store(true, Relaxed);
-            tracing::warn!(free, "the disk is almost full: growth is refused, deletes and compactions go on");
+            return;
         }
+        if self.hold() && self.free_bytes() >= needed {
+            return;
+        }
+        // What costs nothing goes first.
+        match space::free_spare(&self.disk, SNAP_DIR) {
+            Ok(Freed::Nothing) => {}
+            Ok(freed) => {
+                tracing::info!(?freed, "gave something up for room");
+                return;
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "free space"),
+        }
+        self.tight.store(true, Relaxed);
+        let free = self.free_bytes();
+        tracing::warn!(free, needed, "the disk is almost full: growth is refused, deletes and compactions go on");
     }
 
     /// Gives up what can be given up on a full disk, one thing a call. The log itself is trimmed with the next snapshot.

@@ -102,6 +102,8 @@ pub struct Reads {
     pages: Arc<PageCounts>,
     budget: Arc<Semaphore>,
     budget_kib: u32,
+    /// Who may read from the store: a read keeps a thread and what the store holds for it.
+    store_reads: Arc<Semaphore>,
     /// Told when the working store fails under a read: the member must stop.
     fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
@@ -137,7 +139,8 @@ impl Reads {
     ) -> Self {
         let budget_kib = u32::try_from(budget_bytes / 1024).unwrap_or(u32::MAX / 2).clamp(1024, u32::MAX / 2);
         let budget = Arc::new(Semaphore::new(budget_kib as usize));
-        Self { state, values, views, pages: Arc::default(), budget, budget_kib, fatal }
+        let store_reads = Arc::new(Semaphore::new(limits::STORE_READS_MAX));
+        Self { state, values, views, pages: Arc::default(), budget, budget_kib, store_reads, fatal }
     }
 
     /// Takes `bytes` of the budget, waiting for other reads to end; one read never waits for more than all of it.
@@ -444,7 +447,12 @@ impl Reader {
             return Ok(items.into_iter().map(|item| item.head.to_bytes()).collect());
         }
         let reads = self.reads.clone();
-        blocking(move || items.iter().map(|item| Ok(reads.record(item)?.to_bytes())).collect()).await
+        let turn = self.reads.store_reads.clone().acquire_owned().await.expect("it is never closed");
+        blocking(move || {
+            let _turn = turn;
+            items.iter().map(|item| Ok(reads.record(item)?.to_bytes())).collect()
+        })
+        .await
     }
 }
 

@@ -126,6 +126,8 @@ pub struct WalHandle {
 struct Gauges {
     bytes: AtomicU64,
     since_snapshot: AtomicU64,
+    /// The snapshot that `since_snapshot` counts from.
+    snapshot: AtomicU64,
     full: AtomicBool,
     syncs: AtomicU64,
 }
@@ -164,9 +166,11 @@ impl WalHandle {
         self.gauges.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes logged since the newest noted snapshot, or the one that this start began with, as of the last write.
-    pub fn bytes_since_snapshot(&self) -> u64 {
-        self.gauges.since_snapshot.load(Ordering::Relaxed)
+    /// Bytes logged since the snapshot at `index`, the newest one, as of the last write; 0 as long as the log has not
+    /// noted that snapshot: what it counts then is from an older one, and would make the next snapshot due at once.
+    pub fn bytes_since_snapshot(&self, index: Index) -> u64 {
+        let counted_from = self.gauges.snapshot.load(Ordering::Acquire);
+        if counted_from < index { 0 } else { self.gauges.since_snapshot.load(Ordering::Relaxed) }
     }
 
     /// Counts the fsyncs since the start.
@@ -221,6 +225,7 @@ impl<L: Log> Thread<L> {
         loop {
             self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
             self.gauges.since_snapshot.store(self.log.bytes_since(snapshot), Ordering::Relaxed);
+            self.gauges.snapshot.store(snapshot, Ordering::Release);
             self.letters.take(&mut asks, None);
             let round = collect(asks.drain(..));
             if !round.records.is_empty() {

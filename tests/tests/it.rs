@@ -28,3 +28,7 @@ mod maintenance;
 mod quota;
 #[path = "it/watch.rs"]
 mod watch;
+#[path = "it/data_dir.rs"]
+mod data_dir;
+#[path = "it/restart.rs"]
+mod restart;

@@ -154,8 +154,9 @@ async fn a_command_is_answered_and_a_read_covers_it() {
     fixture.stop().await;
 }
 
+/// etcd #14370: a single member acknowledged as soon as it had proposed, and lost the write in a power cut.
 #[tokio::test]
-async fn nothing_is_acknowledged_before_its_fsync() {
+async fn reg_14370_single_node_ack_after_fsync() {
     let fixture = start_single(Vec::new());
     fixture.handle.role_changes().wait_for(|role| role.settled).await.unwrap();
     let gate = fixture.log.gate.clone();

@@ -116,6 +116,11 @@ pub fn open(settings: &Settings) -> Result<Opened> {
             );
         }
     }
+    // A first start that was cut short leaves a log without any content; anything else belongs to somebody. The log
+    // is only opened once that is known: opening writes.
+    if known.is_none() && !(disk.list(SNAP_DIR)?.is_empty() && Wal::is_blank(&disk, WAL_DIR)?) {
+        bail!("data directory {} holds data, but the file {} is missing", dir.display(), identity::PATH);
+    }
     let base = open_base(&disk, WAL_DIR, SNAP_DIR, settings.wal)?;
     for error in &base.damaged {
         tracing::warn!(%error, "a snapshot cannot be used");
@@ -124,10 +129,6 @@ pub fn open(settings: &Settings) -> Result<Opened> {
         tracing::info!(?cut, "cut the log's torn tail");
     }
     if known.is_none() {
-        // A first start that was cut short leaves a log without any content; anything else belongs to somebody.
-        if !base.recovered.entries.is_empty() || base.recovered.hard_state.term > 0 || base.snapshot.is_some() {
-            bail!("data directory {} holds data, but the file {} is missing", dir.display(), identity::PATH);
-        }
         settings.identity.store(&disk)?;
     }
     settle(settings, disk, lock, base, known.is_none())

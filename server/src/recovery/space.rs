@@ -37,13 +37,22 @@ pub enum Freed {
 /// - Shape: called by the log's owner when an append says that the disk is full. For [`Freed::Older`] it trims.
 /// - Errors: what the disk says about removing files.
 pub fn free_space(disk: &RealDisk, snapshots: &str) -> Result<Freed> {
+    match free_spare(disk, snapshots)? {
+        Freed::Nothing => free_ballast(disk),
+        freed => Ok(freed),
+    }
+}
+
+/// Does the same, but leaves the ballast.
+pub fn free_spare(disk: &RealDisk, snapshots: &str) -> Result<Freed> {
     let freed = folder::remove_aside(&disk.resolve("member"))?;
     if freed > 0 {
         return Ok(Freed::Aside(freed));
     }
-    if let Some(freed) = drop_older(disk, snapshots)? {
-        return Ok(freed);
-    }
+    Ok(drop_older(disk, snapshots)?.unwrap_or(Freed::Nothing))
+}
+
+fn free_ballast(disk: &RealDisk) -> Result<Freed> {
     match disk.unlink(BALLAST) {
         Ok(()) => {
             disk.sync_dir("member").context("sync member")?;

@@ -47,6 +47,12 @@ impl MemoryBudget {
     pub fn target(&self) -> u64 {
         self.limit - self.limit / 8
     }
+
+    /// The budget over `floor` bytes that cannot leave memory, as the index: another eighth may come before it is
+    /// worth it to look again. Were the limit kept, a large index would mean a flush for every entry.
+    pub fn above(&self, floor: u64) -> Self {
+        Self { limit: self.limit.max(floor.saturating_add(self.limit / 8)) }
+    }
 }
 
 /// What the keeper asks of the rest of the member.
@@ -55,8 +61,10 @@ pub trait Hooks: Send + 'static {
     fn floor(&self) -> i64;
     /// Bytes of log since this index.
     fn log_bytes_since(&self, index: u64) -> u64;
-    /// Bytes that are free on the disk.
-    fn free_bytes(&self) -> u64;
+    /// Whether the disk has room for a flush of this many bytes: the store does not survive a full disk.
+    fn may_flush(&self, bytes: u64) -> bool;
+    /// Whether the disk is so full that growth is refused and space is worth an early snapshot.
+    fn is_tight(&self) -> bool;
     /// A snapshot is durable and verified: the log below `trim` may go. It is the older snapshot's index while that
     /// one is kept.
     fn snapshot_made(&self, manifest: &Manifest, trim: u64);
@@ -95,14 +103,22 @@ enum Ask {
 /// A handle to the keeper's thread; dropping it stops the thread without a last flush.
 pub struct Keeper {
     asks: SyncSender<Ask>,
+    state: Arc<RwLock<State>>,
     room: Arc<Room>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
 struct Room {
-    full: Mutex<bool>,
+    gate: Mutex<Gate>,
     changed: Condvar,
+}
+
+/// When apply has to wait.
+struct Gate {
+    /// Bytes of resident records above which it waits.
+    ceiling: u64,
+    /// The keeper can do nothing about it now.
+    helpless: bool,
 }
 
 impl Keeper {
@@ -118,7 +134,9 @@ impl Keeper {
         hooks: impl Hooks,
     ) -> std::io::Result<Self> {
         let (asks, queue) = sync_channel(KEEPER_ASKS_MAX);
-        let room = Arc::new(Room::default());
+        let gate = Gate { ceiling: config.budget.ceiling(), helpless: false };
+        let room = Arc::new(Room { gate: Mutex::new(gate), changed: Condvar::new() });
+        let (seen, work_room) = (state.clone(), room.clone());
         let work = Work {
             config,
             state,
@@ -126,27 +144,34 @@ impl Keeper {
             flusher,
             snapshots,
             hooks: Box::new(hooks),
-            room: room.clone(),
+            room: work_room,
+            floor: 0,
+            floor_at: 0,
             dirty_since: None,
             flush: None,
             builder: None,
             building_since: Instant::now(),
             hash: None,
             retry_after: None,
+            no_room: false,
             waiting: Vec::new(),
             wanted: Wanted::default(),
         };
         let thread = thread::Builder::new().name("keeper".into()).spawn(move || work.run(&queue))?;
-        Ok(Self { asks, room, thread: Mutex::new(Some(thread)) })
+        Ok(Self { asks, state: seen, room, thread: Mutex::new(Some(thread)) })
     }
 
     /// Waits while values in memory are far above the budget and the keeper can still do something about it; apply
     /// calls it before each batch of entries. One batch always passes: the wait ends after `timeout`.
     pub fn wait_for_room(&self, timeout: Duration) {
-        let mut full = self.room.full.lock();
-        if *full {
+        let deadline = Instant::now() + timeout;
+        let mut gate = self.room.gate.lock();
+        // Looked at here and not by the keeper alone, who may be busy with a snapshot while memory fills.
+        while !gate.helpless && self.state.read().mvcc.resident_bytes() > gate.ceiling {
             let _ = self.asks.try_send(Ask::Wake);
-            self.room.changed.wait_for(&mut full, timeout);
+            if self.room.changed.wait_until(&mut gate, deadline).timed_out() {
+                return;
+            }
         }
     }
 
@@ -220,6 +245,10 @@ struct Work {
     snapshots: Vec<Manifest>,
     hooks: Box<dyn Hooks>,
     room: Arc<Room>,
+    /// Bytes that the last full round of eviction could not take out of memory; 0 if it reached its target.
+    floor: u64,
+    /// What was flushed then.
+    floor_at: i64,
     dirty_since: Option<Instant>,
     flush: Option<Flush>,
     builder: Option<Builder<RealDisk>>,
@@ -227,6 +256,8 @@ struct Work {
     building_since: Instant,
     hash: Option<HashJob>,
     retry_after: Option<Instant>,
+    /// The last flush that was wanted did not begin for lack of disk space.
+    no_room: bool,
     waiting: Vec<Waiting>,
     wanted: Wanted,
 }
@@ -262,7 +293,7 @@ impl Work {
                 }
             }
         }
-        *self.room.full.lock() = false;
+        self.room.gate.lock().helpless = true;
         self.room.changed.notify_all();
     }
 
@@ -289,13 +320,14 @@ impl Work {
         let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
         let dirty = applied > in_store;
         self.dirty_since = if dirty { self.dirty_since.or_else(|| Some(Instant::now())) } else { None };
-        let over = resident > self.config.budget.limit;
+        let over = resident > self.budget().limit;
         self.wanted.flush |= dirty
             && (over
                 || self.dirty_since.is_some_and(|since| since.elapsed() >= self.config.flush_age)
                 || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
-        self.wanted.snapshot |= applied > newest && snapshot::is_due(self.hooks.log_bytes_since(newest), live);
+        let log_since = self.hooks.log_bytes_since(newest);
+        self.wanted.snapshot |= applied > newest && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
         for waiting in &self.waiting {
             match waiting.what {
                 What::Flush(at) => self.wanted.flush |= at > in_store,
@@ -305,32 +337,48 @@ impl Work {
             }
         }
         self.wanted.snapshot &= self.retry_after.is_none_or(|after| Instant::now() >= after);
-        let mut more = self.step_flush(live)?;
+        let mut more = self.step_flush()?;
         more |= self.step_snapshot()?;
         let swept = self.step_sweep()?;
         more |= !swept.finished;
         let evicted = self.step_evict()?;
         more |= !evicted;
         // While anything can still be done about it, apply waits above the ceiling.
-        let resident = self.state.read().mvcc.resident_bytes();
-        let full = resident > self.config.budget.ceiling() && (more || self.wanted.flush);
-        *self.room.full.lock() = full;
-        if !full {
-            self.room.changed.notify_all();
+        {
+            let mut gate = self.room.gate.lock();
+            gate.ceiling = self.budget().ceiling();
+            gate.helpless = !more && !self.wanted.flush;
         }
+        self.room.changed.notify_all();
         self.answer(swept.nothing_left);
         Ok(more)
+    }
+
+    fn budget(&self) -> MemoryBudget {
+        self.config.budget.above(self.floor)
+    }
+
+    /// On a disk that is too full for growth: whether a new snapshot would free more than a little, by the log that
+    /// it makes superfluous or by what has gone since the last one.
+    fn frees_space(&self, log_since: u64, live: u64) -> bool {
+        if !self.hooks.is_tight() {
+            return false;
+        }
+        let held = self.snapshots.last().map_or(0, |manifest| manifest.tally.bytes);
+        log_since >= TIGHT_LOG_BYTES_MIN.max(live / 8) || held > live.saturating_add(live / 8)
     }
 
     fn answer(&mut self, swept: bool) {
         let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
         let gave_up = self.retry_after.is_some();
+        // Without room for a flush nothing leaves the store: what could be done is done.
+        let no_room = std::mem::take(&mut self.no_room);
         self.waiting.retain(|waiting| {
             let reached = match waiting.what {
-                What::Flush(at) => in_store >= at,
-                What::Snapshot(at) => newest >= at || gave_up,
-                What::Sweep(_) => swept,
+                What::Flush(at) => in_store >= at || no_room,
+                What::Snapshot(at) => newest >= at || gave_up || no_room,
+                What::Sweep(_) => swept || no_room,
             };
             if reached {
                 let _ = waiting.done.send(());
@@ -339,16 +387,18 @@ impl Work {
         });
     }
 
-    fn step_flush(&mut self, live: u64) -> Result<bool, Fatal> {
+    fn step_flush(&mut self) -> Result<bool, Fatal> {
         if self.flush.is_none() && (self.wanted.flush || self.wanted.snapshot) {
-            // sled does not survive a full disk: a flush begins only with room for it.
-            if self.hooks.free_bytes() < FREE_BYTES_MIN.min(live / 4 + FREE_BYTES_MIN / 8) {
-                self.wanted.flush = false;
+            self.wanted.flush = false;
+            let unflushed = self.state.read().mvcc.bytes_since(self.flusher.flushed());
+            // A flush begins only with room for it.
+            if !self.hooks.may_flush(unflushed) {
+                self.no_room = true;
+                self.wanted.snapshot = false;
                 return Ok(false);
             }
             let meta = self.state.read().to_meta();
             self.flush = self.flusher.begin(meta);
-            self.wanted.flush = false;
         }
         let Some(flush) = &mut self.flush else { return Ok(false) };
         let entries = flush.slice(&self.state.read().mvcc)?;
@@ -477,12 +527,19 @@ impl Work {
 
     /// Evicts a slice; returns whether enough is evicted or nothing more can be.
     fn step_evict(&mut self) -> Result<bool, Fatal> {
-        let MemoryBudget { limit } = self.config.budget;
-        if self.state.read().mvcc.resident_bytes() <= limit {
+        if self.state.read().mvcc.resident_bytes() <= self.budget().limit {
             return Ok(true);
         }
         let flushed = self.flusher.flushed();
-        Ok(self.state.write().mvcc.evict(flushed, self.config.budget.target(), SLICE_KEYS_MAX))
+        let target = self.config.budget.target();
+        let mut state = self.state.write();
+        let done = state.mvcc.evict(flushed, target, SLICE_KEYS_MAX);
+        if done && self.flush.is_none() && self.floor_at != flushed {
+            let left = state.mvcc.resident_bytes();
+            self.floor = if left > target { left.saturating_sub(state.mvcc.bytes_since(flushed)) } else { 0 };
+            self.floor_at = flushed;
+        }
+        Ok(done)
     }
 
     /// Brings everything into the store that is not yet there.
@@ -492,7 +549,7 @@ impl Work {
         }
         // A flush that is on its way describes an older state; another follows it.
         while self.flush.is_some() {
-            self.step_flush(0)?;
+            self.step_flush()?;
         }
         let state = self.state.read();
         self.flusher.flush_all(&*self.store, &state.mvcc, state.to_meta())?;
@@ -500,8 +557,8 @@ impl Work {
     }
 }
 
-/// Bytes that must be free on the disk for a flush to begin, if the data are large.
-const FREE_BYTES_MIN: u64 = 256 << 20;
+/// Bytes of log that are worth a snapshot on a disk that is too full for growth.
+const TIGHT_LOG_BYTES_MIN: u64 = 4 << 20;
 
 #[derive(Default)]
 struct Swept {

@@ -60,8 +60,8 @@ impl Drop for SmallDisk {
 async fn a_full_disk_refuses_growth_and_recovers() {
     let home = tempfile::tempdir().expect("a folder");
     let disk = SmallDisk::mount(&home.path().join("disk"));
-    // The server's data directory is home/data; here it is a link into the small disk.
-    std::os::unix::fs::symlink(home.path().join("disk/data"), home.path().join("data")).expect("a link");
+    // The server's data directory is home/data; here it is a link to the small disk.
+    std::os::unix::fs::symlink(home.path().join("disk"), home.path().join("data")).expect("a link");
     let mut server = Server::at(Kind::Mechi, home.path(), &["--quota-backend-bytes=-1"]);
     server.wrapper = disk.enter();
     server.spawn().expect("mechi starts on a small disk");

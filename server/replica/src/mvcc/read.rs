@@ -95,6 +95,11 @@ impl Mvcc {
         Box::new(self.log.iter_from(Revision::new(from, 0)))
     }
 
+    /// Bytes of the records after `revision` that are in memory, in O(changes).
+    pub fn bytes_since(&self, revision: i64) -> u64 {
+        self.changes(revision + 1).filter(|change| change.resident).map(|change| change.head.wire().len() as u64).sum()
+    }
+
     /// Whether the version of `key` at exactly `revision` is in memory's index, that is, not swept.
     pub fn holds(&self, key: &[u8], revision: Revision) -> bool {
         let version = self.keys.get(key).and_then(|entry| entry.versions().find(|v| v.revision() == revision));

@@ -196,7 +196,9 @@ impl Node {
     pub(crate) fn applied(&mut self, index: Index) {
         if index > self.raw.raft.raft_log.applied {
             self.raw.advance_apply_to(index);
-            self.raw.mut_store().shrink(index, LOG_MEMORY_BYTES_MAX);
+            // What is kept is for members that lag; a member alone has none.
+            let alone = self.raw.raft.prs().iter().nth(1).is_none();
+            self.raw.mut_store().shrink(index, if alone { 0 } else { LOG_MEMORY_BYTES_MAX });
         }
     }
 

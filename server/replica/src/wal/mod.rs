@@ -146,13 +146,7 @@ impl<D: Disk> Wal<D> {
             return Err(Fatal::Bug(format!("a log segment of {} bytes", options.segment_bytes)));
         }
         disk::ensure_dir(&disk, dir).map_err(disk::fatal("create log"))?;
-        let names = disk.list(dir).map_err(disk::fatal("list log"))?;
-        let mut found = Vec::new();
-        for id in names.iter().filter_map(|name| segment::parse_name(name)) {
-            let path = disk::join(dir, &segment::name(id));
-            let bytes = disk::read(&disk, &path).map_err(disk::fatal("read log"))?;
-            found.push(Scanned { id, length: bytes.len() as u64, batches: segment::scan(id, &bytes) });
-        }
+        let (names, found) = Self::read(&disk, dir)?;
         let log = recover::recover(&found, snapshot)?;
 
         let free: Vec<_> = names.iter().filter(|name| name.ends_with(FREE_SUFFIX)).cloned().collect();
@@ -252,6 +246,28 @@ impl<D: Disk> Wal<D> {
             cut: log.cut,
         };
         Ok((wal, recovered))
+    }
+
+    /// Tells whether the log in `dir` holds no entry, term or vote, as one that a first start left that was cut short;
+    /// changes nothing on disk.
+    ///
+    /// - Errors: [`Fatal::Corrupt`] if it is damaged or has lost its beginning, so that it held something once.
+    pub fn is_blank(disk: &D, dir: &str) -> Result<bool, Fatal> {
+        let (_, found) = Self::read(disk, dir)?;
+        let log = recover::recover(&found, None)?;
+        Ok(log.entries.is_empty() && log.hard_state == HardState::default())
+    }
+
+    /// All file names in `dir`, and the segments among them, read whole.
+    fn read(disk: &D, dir: &str) -> Result<(Vec<String>, Vec<Scanned>), Fatal> {
+        let names = disk.list(dir).map_err(disk::fatal("list log"))?;
+        let mut found = Vec::new();
+        for id in names.iter().filter_map(|name| segment::parse_name(name)) {
+            let path = disk::join(dir, &segment::name(id));
+            let bytes = disk::read(disk, &path).map_err(disk::fatal("read log"))?;
+            found.push(Scanned { id, length: bytes.len() as u64, batches: segment::scan(id, &bytes) });
+        }
+        Ok((names, found))
     }
 
     /// Where the new segment takes over, and the entries that it must copy since nothing vouches for them.
