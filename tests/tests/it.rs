@@ -6,11 +6,17 @@ mod differential;
 mod disk_full;
 #[path = "it/memory.rs"]
 mod memory;
+#[path = "it/bad_flags.rs"]
+mod bad_flags;
 #[path = "it/bad_input.rs"]
 mod bad_input;
+#[path = "it/bad_watch.rs"]
+mod bad_watch;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/etcd_client.rs"]
 mod etcd_client;
 #[path = "it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/model_history.rs"]
+mod model_history;

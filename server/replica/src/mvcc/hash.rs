@@ -78,12 +78,14 @@ impl HashJob {
     ///
     /// - Errors: [`Error::FutureRevision`], [`Error::Compacted`].
     pub fn new(mvcc: &Mvcc, revision: i64) -> Result<Self, Error> {
-        let known = mvcc.hashes.stored.iter().find(|hash| hash.hash_revision == revision);
+        // A compaction to revision 0 is allowed and removes nothing. etcd 3.7 answers 0 from then on with the hash that
+        // it stored, of an empty store; here 0 always means now, as in etcd 3.5.1.
+        let known = mvcc.hashes.stored.iter().find(|hash| hash.hash_revision == revision && revision != 0);
         if let Some(known) = known {
             let job = Self::start(known.compact_revision, revision, true);
             return Ok(Self { known: Some(known.clone()), next: None, ..job });
         }
-        if let Some(wanted) = mvcc.hashes.wanted.iter().find(|wanted| wanted.revision == revision) {
+        if let Some(wanted) = mvcc.hashes.wanted.iter().find(|wanted| wanted.revision == revision && revision != 0) {
             return Ok(Self::start(wanted.before, revision, true));
         }
         match revision {
