@@ -99,8 +99,11 @@ async fn large_lists_are_etcds() {
     let mut answers = Vec::new();
     for server in &servers {
         let mut client = Client::connect(&server.endpoint()).await.expect("answers");
-        let old = fill(&mut client, 4_000, &[b'1'; 1_000]).await;
-        let newest = fill(&mut client, 2_000, &[b'2'; 1_500]).await;
+        // No two values are equal: etcd's sort leaves the order of ties open.
+        let value = |n: usize, bytes: usize| Bytes::from(format!("{:04}{}", n * 7_919 % 10_007, "v".repeat(bytes)));
+        let pairs = |keys: usize, bytes| (0..keys).map(move |n| (key(n), value(n, bytes)));
+        let old = put_all(&mut client, pairs(4_000, 1_000)).await.expect("puts");
+        let newest = put_all(&mut client, pairs(2_000, 1_500)).await.expect("puts");
         let doomed = pb::DeleteRangeRequest { key: key(100).into(), range_end: key(200).into(), prev_kv: true };
         let deleted = client.kv.delete_range(doomed).await.expect("deletes").into_inner();
         assert_eq!((deleted.deleted, deleted.prev_kvs.len()), (100, 100));
