@@ -112,6 +112,38 @@ async fn a_lease_ends_with_all_its_keys_in_one_revision() {
     assert!(metric(&endpoint, "etcd_debugging_lease_renewed_total") >= Some(3.0));
 }
 
+/// A crowd of leases with the same deadline ends without delay, and those that are renewed meanwhile do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_leases_end_together() {
+    const LEASES: i64 = 3_000;
+    let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let mut client = connect(&server).await;
+    let mut granting = tokio::task::JoinSet::new();
+    for part in 0..10 {
+        let mut client = client.clone();
+        granting.spawn(async move {
+            for id in (1..=LEASES).filter(|id| id % 10 == part) {
+                grant(&mut client, id, 3).await;
+                put(&mut client, format!("many/{id}"), id).await;
+            }
+        });
+    }
+    granting.join_all().await;
+    let mut keeping = Keeping::open(&mut client, 1).await;
+    let mut other = connect(&server).await;
+    let kept = until("all but one have ended", async || {
+        keeping.ask(1).await;
+        assert_eq!(keeping.answer().await.ttl, 3);
+        let left = leases(&mut other).await;
+        (left.len() <= 1).then_some(left)
+    })
+    .await;
+    assert_eq!(kept, [1]);
+    let left = client.all().await.expect("reads");
+    assert_eq!((left.count, &left.kvs[0].key[..]), (1, &b"many/1"[..]));
+    assert_eq!(metric(&server.endpoint(), "etcd_debugging_server_lease_expired_total"), Some((LEASES - 1) as f64));
+}
+
 /// Keep-alives that waited in the connection while the process was stopped are heard before any lease is ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_process_hears_its_clients_before_it_ends_leases() {
@@ -148,10 +180,8 @@ async fn leases_survive_kill_9_with_the_time_they_had_left() {
     grant(&mut client, 2, 1_000).await;
     put(&mut client, "a".into(), 1).await;
     put(&mut client, "b".into(), 1).await;
-    until("some of their time has passed", async || {
-        (time_to_live(&mut client, 1).await.ttl <= 995).then_some(())
-    })
-    .await;
+    until("some of their time has passed", async || (time_to_live(&mut client, 1).await.ttl <= 995).then_some(()))
+        .await;
     let mut keeping = Keeping::open(&mut client, 2).await;
     keeping.ask(2).await;
     assert_eq!(keeping.answer().await.ttl, 1_000);

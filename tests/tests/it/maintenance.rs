@@ -65,7 +65,9 @@ async fn a_corrupt_cluster_refuses_what_etcd_refuses() {
         let listed = alarm(&mut client, AlarmAction::Get, 0, pb::AlarmType::None).await;
         assert_eq!(listed.alarms, raised.alarms);
         lines.push(outcome(client.put("a", "2").await));
-        lines.push(outcome(client.kv.delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await));
+        lines.push(outcome(
+            client.kv.delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await,
+        ));
         let txn = pb::TxnRequest { success: vec![put_op("a", "2")], ..Default::default() };
         lines.push(outcome(client.kv.txn(txn).await));
         lines.push(outcome(client.kv.compact(pb::CompactionRequest { revision: 2, physical: false }).await));
@@ -101,7 +103,8 @@ async fn the_other_calls_of_an_operator() {
     let future = maintenance.hash_kv(pb::HashKvRequest { revision: 9 }).await.expect_err("refused");
     assert_eq!(future.message(), "etcdserver: mvcc: required revision is a future revision");
     let own = hash.header.expect("a header").member_id;
-    let moved = maintenance.move_leader(pb::MoveLeaderRequest { target_id: own }).await.expect("to itself").into_inner();
+    let moved =
+        maintenance.move_leader(pb::MoveLeaderRequest { target_id: own }).await.expect("to itself").into_inner();
     assert_eq!(moved.header, None);
     let nobody = maintenance.move_leader(pb::MoveLeaderRequest { target_id: 1 }).await.expect_err("no member");
     assert_eq!((nobody.code(), nobody.message()), (Code::FailedPrecondition, "etcdserver: bad leader transferee"));

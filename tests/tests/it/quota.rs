@@ -14,7 +14,10 @@ const VALUE: &[u8] = &[b'v'; 20_000];
 
 fn assert_full<T: std::fmt::Debug>(refused: Result<T, Status>) {
     let refused = refused.expect_err("growth is refused");
-    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"));
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
+    );
 }
 
 async fn alarms(client: &mut Client) -> Vec<pb::AlarmMember> {
@@ -45,7 +48,10 @@ async fn growth_stops_at_the_quota_and_goes_on_as_soon_as_there_is_room() {
     let raised = alarms(&mut client).await;
     assert_eq!(raised.len(), 1);
     assert_eq!(raised[0].alarm(), pb::AlarmType::Nospace);
-    assert_eq!(http_get(&endpoint, "/health").expect("answers"), (503, "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".into()));
+    assert_eq!(
+        http_get(&endpoint, "/health").expect("answers"),
+        (503, "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".into())
+    );
     assert_eq!(http_get(&endpoint, "/health?exclude=NOSPACE").expect("answers").0, 200);
     assert_eq!(http_get(&endpoint, "/readyz").expect("answers").0, 200, "NOSPACE is no reason not to be ready");
     let member = format!("{:x}", raised[0].member_id);
