@@ -7,10 +7,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=protos");
     let descriptors = protox::compile(PROTOS, ["protos"])?;
     let services = std::env::var_os("CARGO_FEATURE_SERVICES").is_some();
-    tonic_prost_build::configure()
-        .build_client(services)
-        .build_server(services)
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_client(services).build_server(services).bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

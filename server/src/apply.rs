@@ -37,6 +37,9 @@ impl Progress {
     }
 }
 
+/// Hears of one applied entry: the keys, the first revision that may be new, and the seconds it took.
+pub type Counted = dyn Fn(&Mvcc, i64, f64) + Send;
+
 /// What the apply thread works with and whom it tells.
 pub struct Applying {
     /// The replicated state.
@@ -55,8 +58,8 @@ pub struct Applying {
     pub backpressure: Box<dyn Fn() + Send>,
     /// Told of every batch and the seconds it took: revisions, compactions, alarms, members.
     pub observe: Box<dyn Fn(&Outcomes, f64) + Send>,
-    /// Told of every entry, under the lock: the keys, the first revision that may be new, and the seconds it took.
-    pub counted: Box<dyn Fn(&Mvcc, i64, f64) + Send>,
+    /// Told of every entry, under the lock.
+    pub counted: Box<Counted>,
     /// Told when the state can no longer be trusted: the member must stop.
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }

@@ -1,9 +1,10 @@
 //! The real disk: what the heart asks of a [`Disk`], done by the operating system.
 
 use mechi_replica::disk::{self, Disk, SECTOR_BYTES};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,13 +108,8 @@ impl Disk for RealDisk {
             .mode(0o600)
             .open(self.resolve(path))
             .map_err(|e| disk::context(e, "open lock", path))?;
-        retry(|| {
-            // SAFETY: flock takes a file descriptor, which `file` keeps open, and touches no memory.
-            #[allow(unsafe_code)]
-            let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-        })
-        .map_err(|e| disk::context(e, "lock", path))?;
+        retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive))
+            .map_err(|e| disk::context(e.into(), "lock", path))?;
         Ok(RealLock { _file: file })
     }
 }
@@ -151,27 +147,17 @@ impl disk::File for RealFile {
         if bytes <= old {
             return Ok(());
         }
-        match self.fallocate(bytes) {
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), 0, bytes)) {
             // A file system without fallocate must have its space taken by writing, or a full disk would be met
             // in the middle of the log.
-            Err(error) if error.kind() == ErrorKind::Unsupported => self.fill(old, bytes),
-            other => other,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill(old, bytes),
+            other => other.map_err(io::Error::from),
         }
         .map_err(|e| disk::context(e, "allocate", &self.path))
     }
 }
 
 impl RealFile {
-    fn fallocate(&self, bytes: u64) -> io::Result<()> {
-        let length = libc::off_t::try_from(bytes).map_err(|_| ErrorKind::FileTooLarge)?;
-        retry(|| {
-            // SAFETY: fallocate takes a file descriptor, which `self.file` keeps open, and touches no memory.
-            #[allow(unsafe_code)]
-            let result = unsafe { libc::fallocate(self.file.as_raw_fd(), 0, 0, length) };
-            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-        })
-    }
-
     fn fill(&self, from: u64, to: u64) -> io::Result<()> {
         let zeros = vec![0; 128 * SECTOR_BYTES];
         let mut at = from;
@@ -181,15 +167,6 @@ impl RealFile {
             at += piece;
         }
         Ok(())
-    }
-}
-
-fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => return other,
-        }
     }
 }
 

@@ -6,17 +6,20 @@ use crate::metrics::Metrics;
 use crate::quota::QuotaGuard;
 use crate::store::flush::Keeper;
 pub use crate::view::{Chunk, Kvs, RangeReply, Reader};
-use crate::view::Reads;
-pub use crate::watch::{WatchMessage, WatchStream};
+use crate::view::{Reads, View};
 use crate::watch::Watches;
+pub use crate::watch::{WatchMessage, WatchStream};
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
 use mechi_replica::apply::{Counts, txn};
 use mechi_replica::effect::RoleKind;
 use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::{Error, Fatal, Response};
-use mechi_replica::types::{KeyRange, LeaseId, MemberId};
+use mechi_replica::record::Record;
+use mechi_replica::store::Values;
+use mechi_replica::types::{KeyRange, LeaseId, MemberId, Revision};
 use prost::Message;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -256,7 +259,11 @@ impl Node {
                         Err(error) => return Ok(Err(error)),
                     }
                 }
-                job.finish(&*reads.values).map(Ok)
+                let values = Pinned { values: &*reads.values, view: &view, lost: Cell::new(false) };
+                match job.finish(&values) {
+                    Err(_) if values.lost.get() => Ok(Err(Error::Compacted)),
+                    hash => hash.map(Ok),
+                }
             })
             .await??;
         self.0.metrics.mvcc.hash_rev_duration_seconds.observe(began.elapsed().as_secs_f64());
@@ -367,5 +374,23 @@ impl Node {
     fn bug(&self, text: String) -> Error {
         self.0.reads.fail(Fatal::Bug(text));
         Error::Stopped
+    }
+}
+
+/// Values read under a view: each read says that the view is in use, and none is taken for damage once the view was
+/// given up, since compaction may have removed it then.
+struct Pinned<'a> {
+    values: &'a dyn Values,
+    view: &'a View,
+    lost: Cell<bool>,
+}
+
+impl Values for Pinned<'_> {
+    fn load(&self, revision: Revision) -> Result<Record, Fatal> {
+        self.lost.set(self.view.touch().is_err());
+        if self.lost.get() {
+            return Err(Fatal::Bug(format!("the view that needed revision {revision} was given up")));
+        }
+        self.values.load(revision)
     }
 }

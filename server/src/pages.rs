@@ -1,12 +1,10 @@
 //! What is left of a paged list, so that a continued page need not count again.
 
+use crate::limits::PAGES_MAX;
 use bytes::Bytes;
 use mechi_replica::mvcc::Totals;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-
-/// Pages remembered; beyond it the oldest is forgotten and its next page counts anew.
-const PAGES_MAX: usize = 4_096;
 
 /// (revision, next key, range end) to what is left from there; counts at a revision never change.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use crate::apply::{self, Applying, Progress};
 use crate::compactor::{self, Retention};
-use crate::config::{AutoCompaction, Config, Quota};
+use crate::config::{AutoCompaction, CLUSTER_VERSION, Config, Quota};
 use crate::driver::{self, Driver, DriverConfig, DriverHooks};
 use crate::front::Front;
 use crate::gauges::{self, Counting};
@@ -88,12 +88,14 @@ async fn life(config: &Config) -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    // etcd's suites of all versions wait for one of these three lines.
+    tracing::info!(cluster_version = CLUSTER_VERSION, "enabled capabilities for version");
+    tracing::info!(name = config.name, "published local member to cluster through raft");
     let shared = http::Shared::new(Arc::new(node.clone()), member.metrics.clone(), config).refreshed_by(refresh);
     let options = grpc::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         lease_ttl_min: grpc::Options::lease_ttl_min(millis(config.election_timeout)),
-        observer: Arc::new(()),
     };
     let router = member.metrics.grpc.count(grpc::router(node.clone(), options));
     let addresses = front.client_addresses();
@@ -210,8 +212,21 @@ impl Member {
     /// Opens the data directory and starts every thread of the member.
     fn open(config: &Config) -> Result<Self> {
         let settings = settings(config)?;
-        let Opened { disk, lock, boot, state, store, flusher, snapshots, wal, applied, entries, hard_state, rebuilt, .. } =
-            recovery::open(&settings)?;
+        let Opened {
+            disk,
+            lock,
+            boot,
+            state,
+            store,
+            flusher,
+            snapshots,
+            wal,
+            applied,
+            entries,
+            hard_state,
+            rebuilt,
+            ..
+        } = recovery::open(&settings)?;
         tracing::info!(
             boot,
             applied = applied.0,
@@ -247,8 +262,8 @@ impl Member {
         };
         let header = watch::Header { cluster_id, member_id: own, raft_term: hard_state.term };
         let on_fatal = Box::new(|fatal: Fatal| end_process(&fatal));
-        let (watches, watch_thread) =
-            Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal).context("start a thread")?;
+        let (watches, watch_thread) = Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal)
+            .context("start a thread")?;
 
         let pending = Pending::default();
         let tick = config.heartbeat_interval;

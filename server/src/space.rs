@@ -1,6 +1,7 @@
 //! Room on the disk: what is held back, what is given up on a full disk, and when growth is refused.
 
 use crate::disk::RealDisk;
+use crate::limits::{DISK_PART_BYTES_MAX, DISK_PART_BYTES_MIN};
 use crate::recovery::SNAP_DIR;
 use crate::recovery::space::{self, Freed};
 use parking_lot::Mutex;
@@ -10,16 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// The log's segments and the ballast are this part of a small disk.
 const DISK_PART: u64 = 64;
 
-/// Bytes of the largest segment and the largest ballast.
-const PART_MAX: u64 = 64 << 20;
-
-/// Bytes of the smallest ones.
-const PART_MIN: u64 = 1 << 20;
-
 /// Bytes of a log segment and of the ballast on a disk of `total` bytes.
 pub fn part_bytes(total: u64) -> u64 {
     // A whole number of sectors, and of MiB.
-    ((total / DISK_PART) >> 20 << 20).clamp(PART_MIN, PART_MAX)
+    ((total / DISK_PART) >> 20 << 20).clamp(DISK_PART_BYTES_MIN, DISK_PART_BYTES_MAX)
 }
 
 /// Bytes of the file system below `path`: (all, free for this process).

@@ -16,7 +16,7 @@ use mechi_replica::mvcc::{Item, Mvcc, Totals};
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::record::{Fields, Record};
 use mechi_replica::store::Values;
-use mechi_replica::types::{Bound, KeyRange};
+use mechi_replica::types::KeyRange;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -388,16 +388,17 @@ impl Reader {
                     let Some(range) = rest.take() else { break };
                     view.touch()?;
                     let mut stopped_before = None;
-                    let next = self.reads.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
-                        bytes += framed(wire_len(&item, keys_only));
-                        if !items.is_empty() && bytes > target {
-                            stopped_before = Some(Bytes::copy_from_slice(item.key()));
-                            return false;
-                        }
-                        items.push(item);
-                        *left -= 1;
-                        *left > 0
-                    });
+                    let next =
+                        self.reads.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
+                            bytes += framed(wire_len(&item, keys_only));
+                            if !items.is_empty() && bytes > target {
+                                stopped_before = Some(Bytes::copy_from_slice(item.key()));
+                                return false;
+                            }
+                            items.push(item);
+                            *left -= 1;
+                            *left > 0
+                        });
                     *rest = stopped_before.or(next).map(|from| KeyRange { from, to: range.to });
                 }
             }
@@ -481,9 +482,7 @@ fn wire_len(item: &Item, keys_only: bool) -> u64 {
 
 /// In key order and without filters: the index alone finds what to answer.
 fn is_plain(request: &RangeRequest) -> bool {
-    !has_filters(request)
-        && request.sort_target() == SortTarget::Key
-        && request.sort_order() != SortOrder::Descend
+    !has_filters(request) && request.sort_target() == SortTarget::Key && request.sort_order() != SortOrder::Descend
 }
 
 fn has_filters(request: &RangeRequest) -> bool {
@@ -512,9 +511,4 @@ fn sort(request: &RangeRequest, items: &mut [Item]) {
         };
         if descending { order.reverse() } else { order }
     });
-}
-
-/// Tells whether the range can name more than one key.
-pub fn is_span(range: &KeyRange) -> bool {
-    range.to != Bound::Single
 }

@@ -169,11 +169,6 @@ impl WalHandle {
         self.gauges.since_snapshot.load(Ordering::Relaxed)
     }
 
-    /// Tells whether the log waits for space on its disk.
-    pub fn is_disk_full(&self) -> bool {
-        self.gauges.full.load(Ordering::Relaxed)
-    }
-
     /// Counts the fsyncs since the start.
     pub fn syncs(&self) -> u64 {
         self.gauges.syncs.load(Ordering::Relaxed)

@@ -37,7 +37,11 @@ impl Client {
     }
 
     /// Puts; returns the revision.
-    pub async fn put(&mut self, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) -> Result<i64, tonic::Status> {
+    pub async fn put(
+        &mut self,
+        key: impl Into<bytes::Bytes>,
+        value: impl Into<bytes::Bytes>,
+    ) -> Result<i64, tonic::Status> {
         let request = pb::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
         Ok(revision(self.kv.put(request).await?.into_inner().header))
     }

@@ -6,6 +6,8 @@ mod differential;
 mod disk_full;
 #[path = "it/memory.rs"]
 mod memory;
+#[path = "it/architecture.rs"]
+mod architecture;
 #[path = "it/bad_input.rs"]
 mod bad_input;
 #[path = "it/crash.rs"]

@@ -176,3 +176,6 @@ pub const LEASE_EXPIRE_RETRY_MS: u64 = 1_000;
 
 /// Entries that the replay at open applies between two looks at the memory that values take.
 pub const REPLAY_ENTRIES_PER_LOOK: usize = 256;
+
+/// Pending operations of the simulated disk up to which all subsets of lost and applied ones are made.
+pub const EXHAUSTIVE_PENDING_MAX: usize = 12;

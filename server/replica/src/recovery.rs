@@ -28,12 +28,16 @@ pub struct Base<D: Disk> {
     pub recovered: Recovered,
 }
 
-/// Verifies the snapshots and opens the log under the newest.
+/// Verifies the snapshots, makes the newest one durable, and opens the log under it.
 ///
 /// - Errors: [`Fatal::Corrupt`] if the log is damaged beyond its torn tail, or neither log nor snapshot reaches back
 ///   to the beginning.
 pub fn open_base<D: Disk>(disk: &D, wal: &str, snapshots: &str, options: WalOptions) -> Result<Base<D>, Fatal> {
     let (snapshot, damaged) = snapshot::newest_verified(disk, snapshots)?;
+    if let Some(manifest) = &snapshot {
+        // The log relies on it from its first record on, and may be trimmed up to it.
+        snapshot::make_durable(disk, snapshots, manifest)?;
+    }
     let stands_at = snapshot.as_ref().map(|manifest| (manifest.index(), manifest.term()));
     let (wal, recovered) = Wal::open(disk.clone(), wal, options, stands_at)?;
     Ok(Base { snapshot, damaged, wal, recovered })

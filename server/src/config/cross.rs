@@ -10,9 +10,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// etcd's bound on the election timeout, in milliseconds.
-const ELECTION_MS_MAX: u64 = 50_000;
-
 /// etcd's bound below which `--raft-read-timeout` and `--raft-write-timeout` are raised.
 const RAFT_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
@@ -190,9 +187,10 @@ fn timing(flags: &Flags) -> Result<(Duration, Duration), String> {
             "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{tick}ms]"
         ));
     }
-    if election > ELECTION_MS_MAX {
+    if election > limits::ELECTION_MS_MAX {
         return Err(format!(
-            "--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms"
+            "--election-timeout[{election}ms] is too long, and should be set less than {}ms",
+            limits::ELECTION_MS_MAX
         ));
     }
     Ok((Duration::from_millis(tick), Duration::from_millis(election)))

@@ -1,18 +1,18 @@
-//! Runs one call: reads the request, calls the handler, sends the answer, tells the observer how it ended.
+//! Runs one call: reads the request, calls the handler, sends the answer.
 //!
 //! Handlers are plain async functions from a request message to an answer message or a [`Status`]; they know neither
 //! HTTP nor this file, so that a hot method can be given another transport.
 
 use crate::grpc::Server;
 use crate::grpc::frame::{self, Messages};
-use crate::grpc::metadata::{Kind, Metadata, Method, Observer};
+use crate::grpc::metadata::{Kind, Metadata};
 use crate::grpc::range_body::{self, Piece};
-use crate::grpc::status::{self, Code, Status};
+use crate::grpc::status::{self, Status};
 use crate::node::RangeReply;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderMap, Request, Response, Uri, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body::Frame;
 use mechi_replica::outcome::Error;
 use prost::Message;
@@ -26,14 +26,13 @@ pub struct Call {
     server: Arc<Server>,
     headers: HeaderMap,
     body: Body,
-    uri: Uri,
 }
 
 impl Call {
     /// Takes the request of a known method.
     pub fn new(server: Arc<Server>, request: Request<Body>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { server, headers: parts.headers, body, uri: parts.uri }
+        Self { server, headers: parts.headers, body }
     }
 
     /// Runs a method with one message each way.
@@ -44,13 +43,9 @@ impl Call {
         H: FnOnce(Arc<Server>, Q) -> F,
         F: Future<Output = Result<A, Status>>,
     {
-        let mut report = self.report(Kind::Unary);
         match self.one(Kind::Unary, handler).await.and_then(|answer| frame::encode(&answer)) {
-            Ok(message) => {
-                report.end(Code::Ok);
-                message_response(message)
-            }
-            Err(status) => report.refuse(&status),
+            Ok(message) => message_response(message),
+            Err(status) => status.response(),
         }
     }
 
@@ -61,19 +56,15 @@ impl Call {
         H: FnOnce(Arc<Server>, Q) -> F,
         F: Future<Output = Result<RangeReply, Status>>,
     {
-        let mut report = self.report(Kind::Unary);
         let server = self.server.clone();
         let answer = match self.one(Kind::Unary, handler).await {
             Ok(reply) => range_body::message(server.node.header(reply.revision), reply),
             Err(status) => Err(status),
         };
         match answer {
-            Ok(Piece::Whole(message)) => {
-                report.end(Code::Ok);
-                message_response(message)
-            }
-            Ok(Piece::Stream(pieces)) => stream_response(Streaming { pieces, ended: None, report: Some(report) }),
-            Err(status) => report.refuse(&status),
+            Ok(Piece::Whole(message)) => message_response(message),
+            Ok(Piece::Stream(pieces)) => stream_response(Streaming { pieces, ended: None, done: false }),
+            Err(status) => status.response(),
         }
     }
 
@@ -97,11 +88,6 @@ impl Call {
         self.streaming(Kind::BidiStream, handler).await
     }
 
-    /// Answers a known method that is not served with a sentence.
-    pub fn unserved(self, kind: Kind, sentence: &str) -> Response<Body> {
-        self.report(kind).refuse(&Status::unimplemented(sentence))
-    }
-
     /// Reads the one message, then checks the headers (in grpc-go's order), then calls the handler.
     async fn one<Q, A, H, F>(self, kind: Kind, handler: H) -> Result<A, Status>
     where
@@ -114,7 +100,7 @@ impl Call {
         let call = async move {
             let request =
                 Messages::new(kind, &self.headers, self.body, self.server.options.message_bytes_max()).only().await?;
-            metadata.check(&self.server.node, kind, &*self.server.options.observer)?;
+            metadata.check(&self.server.node)?;
             handler(self.server, request).await
         };
         match deadline {
@@ -130,10 +116,9 @@ impl Call {
         H: FnOnce(Arc<Server>, Messages) -> F,
         F: Future<Output = Result<Pieces, Status>>,
     {
-        let report = self.report(kind);
         let started = async {
             let metadata = Metadata::read(&self.headers, Instant::now())?;
-            metadata.check(&self.server.node, kind, &*self.server.options.observer)?;
+            metadata.check(&self.server.node)?;
             let messages = Messages::new(kind, &self.headers, self.body, self.server.options.message_bytes_max());
             let mut ended: Ended = Box::pin(ended(self.server.clone(), metadata));
             let pieces = tokio::select! {
@@ -144,13 +129,9 @@ impl Call {
             Ok((pieces, ended))
         };
         match started.await {
-            Ok((pieces, ended)) => stream_response(Streaming { pieces, ended: Some(ended), report: Some(report) }),
-            Err(status) => report.refuse(&status),
+            Ok((pieces, ended)) => stream_response(Streaming { pieces, ended: Some(ended), done: false }),
+            Err(status) => status.response(),
         }
-    }
-
-    fn report(&self, kind: Kind) -> Report {
-        Report::new(self.server.options.observer.clone(), self.uri.clone(), kind)
     }
 }
 
@@ -193,46 +174,6 @@ async fn ended(server: Arc<Server>, metadata: Metadata) -> Status {
         () = server.node.stopping() => Error::Stopped.into(),
         () = server.node.leaderless(), if metadata.requires_leader => Error::NoLeader.into(),
         () = deadline => Status::deadline(),
-    }
-}
-
-/// Tells the observer how the call ended; a call that is dropped before was left by its client.
-struct Report {
-    observer: Arc<dyn Observer>,
-    uri: Uri,
-    kind: Kind,
-    began: Instant,
-    done: bool,
-}
-
-impl Report {
-    fn new(observer: Arc<dyn Observer>, uri: Uri, kind: Kind) -> Self {
-        let report = Self { observer, uri, kind, began: Instant::now(), done: false };
-        report.observer.started(report.method());
-        report
-    }
-
-    fn method(&self) -> Method<'_> {
-        let (service, name) = self.uri.path().trim_start_matches('/').split_once('/').unwrap_or_default();
-        Method { service, name, kind: self.kind }
-    }
-
-    fn end(&mut self, code: Code) {
-        if !self.done {
-            self.done = true;
-            self.observer.handled(self.method(), code, self.began.elapsed());
-        }
-    }
-
-    fn refuse(mut self, status: &Status) -> Response<Body> {
-        self.end(status.code());
-        status.response()
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        self.end(Code::Cancelled);
     }
 }
 
@@ -279,17 +220,8 @@ impl http_body::Body for Single {
 struct Streaming {
     pieces: Pieces,
     ended: Option<Ended>,
-    /// `None` once the trailers are out.
-    report: Option<Report>,
-}
-
-impl Streaming {
-    fn finish(&mut self, code: Code, trailers: HeaderMap) -> Frame<Bytes> {
-        if let Some(mut report) = self.report.take() {
-            report.end(code);
-        }
-        Frame::trailers(trailers)
-    }
+    /// Set once the trailers are out, or the stream is broken off.
+    done: bool,
 }
 
 impl http_body::Body for Streaming {
@@ -298,27 +230,27 @@ impl http_body::Body for Streaming {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
-        let Some(report) = &mut this.report else { return Poll::Ready(None) };
+        if this.done {
+            return Poll::Ready(None);
+        }
         if let Some(ended) = &mut this.ended
             && let Poll::Ready(status) = ended.as_mut().poll(cx)
         {
-            let trailers = status.trailers();
-            return Poll::Ready(Some(Ok(this.finish(status.code(), trailers))));
+            this.done = true;
+            return Poll::Ready(Some(Ok(Frame::trailers(status.trailers()))));
         }
-        Poll::Ready(Some(match std::task::ready!(this.pieces.as_mut().poll_next(cx)) {
+        let piece = std::task::ready!(this.pieces.as_mut().poll_next(cx));
+        this.done = !matches!(piece, Some(Ok(_)));
+        Poll::Ready(Some(match piece {
             Some(Ok(piece)) => Ok(Frame::data(piece)),
-            Some(Err(End::Status(status))) => Ok(this.finish(status.code(), status.trailers())),
-            Some(Err(End::Reset(why))) => {
-                report.end(Code::Internal);
-                this.report = None;
-                Err(BrokenOff(why))
-            }
-            None => Ok(this.finish(Code::Ok, status::ok_trailers())),
+            Some(Err(End::Status(status))) => Ok(Frame::trailers(status.trailers())),
+            Some(Err(End::Reset(why))) => Err(BrokenOff(why)),
+            None => Ok(Frame::trailers(status::ok_trailers())),
         }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.report.is_none()
+        self.done
     }
 }
 
@@ -330,42 +262,23 @@ struct BrokenOff(String);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::status::Code;
     use axum::Router;
-    use futures_util::{StreamExt, stream};
+    use futures_util::stream;
     use mechi_proto::etcdserverpb as pb;
     use mechi_proto::etcdserverpb::kv_client::KvClient;
-    use std::time::Duration;
-    use tokio::sync::mpsc;
     use tonic::transport::{Channel, Endpoint};
 
-    /// Hands every ended call on.
-    struct Heard(mpsc::UnboundedSender<(String, Kind, Code)>);
-
-    impl Observer for Heard {
-        fn started(&self, _: Method<'_>) {}
-        fn client_request(&self, _: Kind, _: &str) {}
-        fn handled(&self, method: Method<'_>, code: Code, _: Duration) {
-            let _ = self.0.send((format!("{}/{}", method.service, method.name), method.kind, code));
-        }
-    }
-
-    type Ends = mpsc::UnboundedReceiver<(String, Kind, Code)>;
-
     /// Serves `answer` to every call; gives a real client over a real connection.
-    async fn serve<A>(answer: A) -> (KvClient<Channel>, Ends)
+    async fn serve<A>(answer: A) -> KvClient<Channel>
     where
-        A: Fn(Report) -> Response<Body> + Clone + Send + Sync + 'static,
+        A: Fn() -> Response<Body> + Clone + Send + Sync + 'static,
     {
-        let (sender, ends) = mpsc::unbounded_channel();
-        let observer = Arc::new(Heard(sender));
-        let router = Router::new().fallback(async move |request: Request<Body>| {
-            answer(Report::new(observer, request.uri().clone(), Kind::ServerStream))
-        });
+        let router = Router::new().fallback(async move || answer());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        (KvClient::new(channel), ends)
+        KvClient::new(Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
     }
 
     fn piece(count: i64) -> Result<Bytes, End> {
@@ -376,80 +289,57 @@ mod tests {
     fn streaming(
         pieces: impl Stream<Item = Result<Bytes, End>> + Send + 'static,
         ended: Option<Ended>,
-        report: Report,
     ) -> Response<Body> {
-        stream_response(Streaming { pieces: Box::pin(pieces), ended, report: Some(report) })
+        stream_response(Streaming { pieces: Box::pin(pieces), ended, done: false })
     }
 
     #[tokio::test]
     async fn a_message_reaches_a_real_client() {
-        let (mut client, mut ends) = serve(|mut report| {
+        let mut client = serve(|| {
             let header = Some(pb::ResponseHeader { revision: 7, ..Default::default() });
-            let message = frame::encode(&pb::PutResponse { header, prev_kv: None }).unwrap();
-            report.end(Code::Ok);
-            message_response(message)
+            message_response(frame::encode(&pb::PutResponse { header, prev_kv: None }).unwrap())
         })
         .await;
         let response = client.put(pb::PutRequest::default()).await.unwrap().into_inner();
         assert_eq!(response.header.unwrap().revision, 7);
-        assert_eq!(ends.recv().await.unwrap(), ("etcdserverpb.KV/Put".into(), Kind::ServerStream, Code::Ok));
     }
 
     #[tokio::test]
     async fn a_refusal_reaches_a_real_client() {
-        let (mut client, mut ends) = serve(|report| report.refuse(&Error::NoSpace.into())).await;
+        let mut client = serve(|| Status::from(Error::NoSpace).response()).await;
         let refused = client.put(pb::PutRequest::default()).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert_eq!(refused.message(), "etcdserver: mvcc: database space exceeded");
-        assert_eq!(ends.recv().await.unwrap().2, Code::ResourceExhausted);
     }
 
     #[tokio::test]
     async fn a_stream_ends_with_its_messages_and_its_status() {
-        let (mut client, mut ends) =
-            serve(|report| streaming(stream::iter([piece(1), piece(2), Err(Error::Compacted.into())]), None, report))
-                .await;
+        let mut client =
+            serve(|| streaming(stream::iter([piece(1), piece(2), Err(Error::Compacted.into())]), None)).await;
         let mut stream = client.range_stream(pb::RangeRequest::default()).await.unwrap().into_inner();
         for count in [1, 2] {
             assert_eq!(stream.message().await.unwrap().unwrap().range_response.unwrap().count, count);
         }
         assert_eq!(stream.message().await.unwrap_err().code(), Code::OutOfRange);
-        assert_eq!(ends.recv().await.unwrap().2, Code::OutOfRange);
     }
 
     #[tokio::test]
     async fn an_answer_broken_off_within_a_message_is_an_error_and_never_a_short_answer() {
-        let (mut client, mut ends) = serve(|report| {
+        let mut client = serve(|| {
             let half = piece(1).unwrap().slice(..6);
-            streaming(stream::iter([Ok(half), Err(End::Reset("the disk is gone".into()))]), None, report)
+            streaming(stream::iter([Ok(half), Err(End::Reset("the disk is gone".into()))]), None)
         })
         .await;
         assert_eq!(client.range(pb::RangeRequest::default()).await.unwrap_err().code(), Code::Internal);
-        assert_eq!(ends.recv().await.unwrap().2, Code::Internal);
     }
 
     #[tokio::test]
     async fn what_ends_all_streams_ends_a_silent_one() {
-        let (mut client, mut ends) = serve(|report| {
-            let ended: Ended = Box::pin(async { Error::NoLeader.into() });
-            streaming(stream::pending(), Some(ended), report)
-        })
-        .await;
+        let mut client = serve(|| streaming(stream::pending(), Some(Box::pin(async { Error::NoLeader.into() })))).await;
         let refused = match client.range_stream(pb::RangeRequest::default()).await {
             Ok(stream) => stream.into_inner().message().await.unwrap_err(),
             Err(refused) => refused,
         };
         assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "etcdserver: no leader"));
-        assert_eq!(ends.recv().await.unwrap().2, Code::Unavailable);
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_its_client_leaves_is_counted_as_canceled() {
-        let (mut client, mut ends) =
-            serve(|report| streaming(stream::iter([piece(1)]).chain(stream::pending()), None, report)).await;
-        let mut stream = client.range_stream(pb::RangeRequest::default()).await.unwrap().into_inner();
-        stream.message().await.unwrap().unwrap();
-        drop(stream);
-        assert_eq!(ends.recv().await.unwrap().2, Code::Cancelled);
     }
 }

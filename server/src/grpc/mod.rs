@@ -29,7 +29,6 @@ use mechi_proto::mechipb::command::Request as Command;
 use mechi_replica::command::{self, RequestLimits};
 use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, TXN_OPS_MAX};
 use mechi_replica::outcome::Response as Answer;
-use metadata::Observer;
 use status::Status;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -45,8 +44,6 @@ pub struct Options {
     pub max_txn_ops: usize,
     /// The shortest lease in seconds: election timeout × 1.5, rounded up.
     pub lease_ttl_min: i64,
-    /// Hears of every call, for the metrics.
-    pub observer: Arc<dyn Observer>,
 }
 
 impl Options {
@@ -72,7 +69,6 @@ impl Default for Options {
             max_request_bytes: REQUEST_BYTES_MAX,
             max_txn_ops: TXN_OPS_MAX,
             lease_ttl_min: Self::lease_ttl_min(1000),
-            observer: Arc::new(()),
         }
     }
 }
@@ -160,7 +156,7 @@ async fn serve(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
         "/grpc.health.v1.Health/Check" => call.unary(health::check).await,
         "/grpc.health.v1.Health/Watch" => call.server_stream(health::watch).await,
         path => match unserved::refusal(path) {
-            Some((kind, sentence)) => call.unserved(kind, sentence),
+            Some(sentence) => Status::unimplemented(sentence).response(),
             None => unknown(path).response(),
         },
     }

@@ -1,15 +1,9 @@
 //! The methods of etcd's surface that are known and not served: each says so in a sentence.
 
-use crate::grpc::metadata::Kind;
-
-/// The kind of the method at `path` and the sentence it is refused with; `None` if it is served or unknown.
-pub fn refusal(path: &str) -> Option<(Kind, &'static str)> {
+/// The sentence that the method at `path` is refused with; `None` if it is served or unknown.
+pub fn refusal(path: &str) -> Option<&'static str> {
     let (service, method) = path.trim_start_matches('/').split_once('/')?;
-    let kind = match method {
-        "Snapshot" | "Observe" => Kind::ServerStream,
-        _ => Kind::Unary,
-    };
-    let sentence = match (service, method) {
+    Some(match (service, method) {
         ("etcdserverpb.Cluster", "MemberAdd" | "MemberRemove" | "MemberUpdate" | "MemberPromote") => {
             "this server does not change its membership yet: a cluster has the one member it started with"
         }
@@ -42,8 +36,7 @@ pub fn refusal(path: &str) -> Option<(Kind, &'static str)> {
             "this server does not serve the election service yet: use a client library's election, made of KV, Lease and Watch"
         }
         _ => return None,
-    };
-    Some((kind, sentence))
+    })
 }
 
 #[cfg(test)]

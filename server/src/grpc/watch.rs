@@ -149,10 +149,10 @@ impl Framer {
 mod tests {
     use super::*;
     use crate::grpc::metadata::Kind;
+    use crate::watch::Watches;
     use axum::body::Body;
     use futures_util::FutureExt;
     use http::HeaderMap;
-    use crate::watch::Watches;
     use mechi_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion};
     use mechi_replica::mvcc::Mvcc;
     use mechi_replica::store::AllInMemory;
@@ -233,7 +233,8 @@ mod tests {
         let create = WatchCreateRequest { key: "k".into(), ..Default::default() };
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
         let body = Body::from(frame::encode(&request).unwrap());
-        let forwarding = tokio::spawn(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), stream.requests));
+        let forwarding =
+            tokio::spawn(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), stream.requests));
         let created = stream.responses.recv().await.unwrap();
         assert!(WatchResponse::decode(&created.pieces.concat()[..]).unwrap().created);
         assert!(!forwarding.is_finished(), "the client may have sent its last request and still watch");

@@ -212,7 +212,8 @@ where
             return Box::pin(self.inner.call(request));
         };
         method.started.inc();
-        let version = request.headers().get("client-api-version").map(|version| version.to_str());
+        let version =
+            request.headers().get("client-api-version").map(|version| std::str::from_utf8(version.as_bytes()));
         // A version that is no text is refused by the service; it must not become a label.
         match version {
             Some(Err(_)) => {}

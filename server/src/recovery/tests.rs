@@ -1,3 +1,5 @@
+//! Opening a data directory: a first start, a clean stop, and the store folders that must not be used.
+
 use super::*;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::{self, command::Request};

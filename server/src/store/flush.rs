@@ -5,6 +5,7 @@
 
 use super::sled::SledStore;
 use crate::disk::RealDisk;
+use crate::limits::KEEPER_ASKS_MAX;
 use mechi_replica::apply::state::State;
 use mechi_replica::limits::SLICE_KEYS_MAX;
 use mechi_replica::mvcc::HashJob;
@@ -116,7 +117,7 @@ impl Keeper {
         snapshots: Vec<Manifest>,
         hooks: impl Hooks,
     ) -> std::io::Result<Self> {
-        let (asks, queue) = sync_channel(ASKS_MAX);
+        let (asks, queue) = sync_channel(KEEPER_ASKS_MAX);
         let room = Arc::new(Room::default());
         let work = Work {
             config,
@@ -188,9 +189,6 @@ impl Keeper {
         }
     }
 }
-
-/// Questions that wait for the keeper; more callers wait to put theirs.
-const ASKS_MAX: usize = 64;
 
 /// What somebody waits for, and how far it must be.
 struct Waiting {

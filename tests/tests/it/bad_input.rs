@@ -58,9 +58,13 @@ fn range(key: &'static str) -> pb::RangeRequest {
 }
 
 fn requests() -> Vec<Row> {
-    let many = |n: usize| (0..n).map(|n| pb::RequestOp { request: Some(Op::RequestPut(pb::PutRequest {
-        key: format!("many{n}").into(), ..Default::default()
-    })) }).collect::<Vec<_>>();
+    let many = |n: usize| {
+        (0..n)
+            .map(|n| pb::RequestOp {
+                request: Some(Op::RequestPut(pb::PutRequest { key: format!("many{n}").into(), ..Default::default() })),
+            })
+            .collect::<Vec<_>>()
+    };
     let big = |len: usize| pb::PutRequest { key: bytes("big"), value: vec![b'x'; len].into(), ..Default::default() };
     let mut rows = vec![
         row("KV/Range", range(""), Same),
@@ -74,7 +78,11 @@ fn requests() -> Vec<Row> {
         row("KV/Range", pb::RangeRequest { revision: -9, ..range("a") }, Same),
         row("KV/Range", pb::RangeRequest { revision: 1 << 40, ..range("a") }, Same),
         row("KV/Range", pb::RangeRequest { revision: 1, ..range("a") }, Same),
-        row("KV/Range", pb::RangeRequest { min_mod_revision: 9, max_mod_revision: 3, range_end: bytes("\0"), ..range("a") }, Same),
+        row(
+            "KV/Range",
+            pb::RangeRequest { min_mod_revision: 9, max_mod_revision: 3, range_end: bytes("\0"), ..range("a") },
+            Same,
+        ),
         row("KV/Put", put(""), Same),
         row("KV/Put", pb::PutRequest { ignore_value: true, ..put("a") }, Same),
         row("KV/Put", pb::PutRequest { ignore_value: true, value: Bytes::new(), ..put("missing") }, Same),
@@ -92,7 +100,11 @@ fn requests() -> Vec<Row> {
         row("KV/Txn", txn(many(129)), Same),
         row("KV/Txn", pb::TxnRequest { failure: many(129), ..Default::default() }, Same),
         row("KV/Txn", txn(vec![put_op("k"), put_op("k")]), Same),
-        row("KV/Txn", pb::TxnRequest { success: vec![put_op("k")], failure: vec![put_op("k")], ..Default::default() }, Same),
+        row(
+            "KV/Txn",
+            pb::TxnRequest { success: vec![put_op("k")], failure: vec![put_op("k")], ..Default::default() },
+            Same,
+        ),
         row("KV/Txn", txn(vec![put_op("k"), delete_op("j", "l")]), Same),
         row("KV/Txn", txn(vec![delete_op("j", "l"), put_op("k")]), Same),
         row("KV/Txn", txn(vec![delete_op("j", "l"), delete_op("j", "l")]), Same),
@@ -107,9 +119,28 @@ fn requests() -> Vec<Row> {
         row("KV/Txn", pb::TxnRequest { compare: vec![pb::Compare::default()], ..Default::default() }, Same),
         row("KV/Txn", pb::TxnRequest::default(), Same),
         row("KV/Txn", txn(vec![pb::RequestOp { request: Some(Op::RequestRange(range(""))) }]), Same),
-        row("KV/Txn", txn(vec![pb::RequestOp { request: Some(Op::RequestRange(pb::RangeRequest { sort_order: 5, ..range("a") })) }]), Same),
-        row("KV/Txn", txn(vec![pb::RequestOp { request: Some(Op::RequestRange(pb::RangeRequest { revision: 1 << 40, ..range("a") })) }]), Same),
-        row("KV/Txn", txn(vec![put_op("k9"), pb::RequestOp { request: Some(Op::RequestPut(pb::PutRequest { lease: 404, ..put("k8") })) }]), Same),
+        row(
+            "KV/Txn",
+            txn(vec![pb::RequestOp {
+                request: Some(Op::RequestRange(pb::RangeRequest { sort_order: 5, ..range("a") })),
+            }]),
+            Same,
+        ),
+        row(
+            "KV/Txn",
+            txn(vec![pb::RequestOp {
+                request: Some(Op::RequestRange(pb::RangeRequest { revision: 1 << 40, ..range("a") })),
+            }]),
+            Same,
+        ),
+        row(
+            "KV/Txn",
+            txn(vec![
+                put_op("k9"),
+                pb::RequestOp { request: Some(Op::RequestPut(pb::PutRequest { lease: 404, ..put("k8") })) },
+            ]),
+            Same,
+        ),
         row("KV/Compact", pb::CompactionRequest { revision: 0, physical: false }, Same),
         row("KV/Compact", pb::CompactionRequest { revision: -1, physical: true }, Same),
         row("KV/Compact", pb::CompactionRequest { revision: 1 << 40, physical: false }, Same),
@@ -124,11 +155,18 @@ fn requests() -> Vec<Row> {
         row("Lease/LeaseKeepAlive", pb::LeaseKeepAliveRequest { id: 404 }, Same),
         row("Maintenance/HashKV", pb::HashKvRequest { revision: 1 << 40 }, Same),
         row("Maintenance/MoveLeader", pb::MoveLeaderRequest { target_id: 404 }, Same),
-        row("Maintenance/Alarm", pb::AlarmRequest { action: 9, ..Default::default() }, Differs(
-            "etcd answers an empty list to an action that does not exist; Mechi refuses it")),
+        row(
+            "Maintenance/Alarm",
+            pb::AlarmRequest { action: 9, ..Default::default() },
+            Differs("etcd answers an empty list to an action that does not exist; Mechi refuses it"),
+        ),
         row("Maintenance/Alarm", pb::AlarmRequest { action: 2, member_id: 404, alarm: 1 }, Same),
         row("Cluster/MemberList", pb::MemberListRequest::default(), Same),
-        row("Cluster/MemberRemove", pb::MemberRemoveRequest { id: 404 }, Differs("membership changes are not served yet")),
+        row(
+            "Cluster/MemberRemove",
+            pb::MemberRemoveRequest { id: 404 },
+            Differs("membership changes are not served yet"),
+        ),
         row("Auth/Authenticate", pb::AuthenticateRequest { name: "a".into(), password: "b".into() }, Same),
         row("Auth/UserAdd", pb::AuthUserAddRequest::default(), Differs("auth is not served yet")),
         row("KV/Nothing", pb::HashRequest {}, Same),
@@ -146,7 +184,8 @@ fn requests() -> Vec<Row> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_answered_as_etcd_does() {
-    let (mechi, etcd) = (Server::start(Kind::Mechi, &[]).expect("mechi starts"), Server::start(Kind::Etcd, &[]).expect("etcd starts"));
+    let (mechi, etcd) =
+        (Server::start(Kind::Mechi, &[]).expect("mechi starts"), Server::start(Kind::Etcd, &[]).expect("etcd starts"));
     let mut clients = Vec::new();
     for server in [&mechi, &etcd] {
         let mut client = Client::connect(&server.endpoint()).await.expect("answers");
@@ -185,8 +224,10 @@ async fn malformed_requests_are_answered_as_etcd_does() {
 }
 
 /// Flags, environment, and a word that both programs print; `None` where only Mechi refuses, with its reason.
+type FlagRow = (&'static [&'static str], &'static [(&'static str, &'static str)], Option<&'static str>, &'static str);
+
 #[rustfmt::skip]
-const FLAGS: &[(&[&str], &[(&str, &str)], Option<&str>, &str)] = &[
+const FLAGS: &[FlagRow] = &[
     (&["--nothing"], &[], Some("flag provided but not defined: -nothing"), ""),
     (&["-nothing=1"], &[], Some("flag provided but not defined: -nothing"), ""),
     (&["positional"], &[], Some("'positional' is not a valid flag"), ""),
@@ -252,19 +293,30 @@ fn wrong_flags_end_the_start_with_a_sentence() {
                 assert!(text.contains(ours_only), "mechi {flags:?}: {text}");
             }
         }
-        assert!(std::fs::read_dir(home.path()).expect("reads").next().is_none() || word.is_some(), "{flags:?} left files");
+        assert!(
+            std::fs::read_dir(home.path()).expect("reads").next().is_none() || word.is_some(),
+            "{flags:?} left files"
+        );
     }
     println!("flags: {} starts refused", FLAGS.len());
 }
 
 #[test]
 fn http_is_refused_as_etcd_does() {
-    let (mechi, etcd) = (Server::start(Kind::Mechi, &[]).expect("mechi starts"), Server::start(Kind::Etcd, &[]).expect("etcd starts"));
-    for request in ["POST /health", "GET /nothing", "DELETE /version", "GET /health?exclude=NOSPACE", "GET /health?serializable=true"] {
+    let (mechi, etcd) =
+        (Server::start(Kind::Mechi, &[]).expect("mechi starts"), Server::start(Kind::Etcd, &[]).expect("etcd starts"));
+    for request in [
+        "POST /health",
+        "GET /nothing",
+        "DELETE /version",
+        "GET /health?exclude=NOSPACE",
+        "GET /health?serializable=true",
+    ] {
         let mut answers = Vec::new();
         for server in [&mechi, &etcd] {
             let endpoint = server.endpoint();
-            let text = format!("{request} HTTP/1.1\r\nHost: {endpoint}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let text =
+                format!("{request} HTTP/1.1\r\nHost: {endpoint}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             answers.push(http(&endpoint, &text).expect("an answer"));
         }
         assert_eq!(answers[0], answers[1], "{request} (left: mechi, right: etcd)");

@@ -127,7 +127,8 @@ fn found(kv: &mechi_proto::mvccpb::KeyValue) -> (String, (u64, i64)) {
 fn damage_store(data: &Path, rng: &mut Rng) -> &'static str {
     let stores: Vec<PathBuf> = walk(&data.join("member")).into_iter().filter(|path| is_store(path)).collect();
     let Some(store) = stores.first() else { return "no store yet" };
-    let files: Vec<PathBuf> = files(store).into_iter().filter(|path| path.metadata().is_ok_and(|m| m.len() > 0)).collect();
+    let files: Vec<PathBuf> =
+        files(store).into_iter().filter(|path| path.metadata().is_ok_and(|m| m.len() > 0)).collect();
     match rng.below(4) {
         0 => {
             std::fs::remove_dir_all(store).expect("the store can be removed");
@@ -224,8 +225,13 @@ async fn watch_once(endpoint: &str, events: &Mutex<Vec<Event>>) -> anyhow::Resul
     let mut client = Client::connect(endpoint).await?;
     let start_revision = last_revision(&events.lock().expect("no panic")) + 1;
     let zero = Bytes::from_static(&[0]);
-    let create =
-        pb::WatchCreateRequest { key: zero.clone(), range_end: zero, start_revision, prev_kv: true, ..Default::default() };
+    let create = pb::WatchCreateRequest {
+        key: zero.clone(),
+        range_end: zero,
+        start_revision,
+        prev_kv: true,
+        ..Default::default()
+    };
     let request = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
     let (tx, rx) = tokio::sync::mpsc::channel(1);
     tx.send(request).await?;

@@ -61,7 +61,9 @@ async fn fill(endpoint: &str, keys: u64) {
                     }
                     let mut value = vec![0u8; VALUE_BYTES];
                     let mut rng = mechi_tests::rng::Rng::new(n);
-                    value.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()[..chunk.len()]));
+                    value
+                        .chunks_mut(8)
+                        .for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()[..chunk.len()]));
                     client.put(format!("big/{n:08}"), value).await.expect("puts");
                 }
             })

@@ -14,9 +14,7 @@ pub(super) fn compact(
     request: &pb::CompactionRequest,
     out: &mut Outcomes,
 ) -> Result<Response, Error> {
-    let previous = state.mvcc.compact_revision();
     state.mvcc.compact(request.revision)?;
-    state.previous_compact_revision = previous;
     out.compaction = Some(request.revision);
     Ok(Response::Compaction(pb::CompactionResponse { header: super::header(state.mvcc.revision()) }))
 }

@@ -37,8 +37,6 @@ pub struct State {
     pub chain_digest: u64,
     /// What every voter understands; rises only through the log.
     pub feature_level: u32,
-    /// The compact revision before the last compaction, as `HashKV` shows it; -1 before the second one.
-    pub previous_compact_revision: i64,
 }
 
 impl Default for State {
@@ -63,7 +61,6 @@ impl State {
             applied_term: 0,
             chain_digest: 0,
             feature_level: 0,
-            previous_compact_revision: -1,
         }
     }
 
@@ -84,7 +81,6 @@ impl State {
             windows: self.windows.to_meta(),
             conf_state: Some(self.conf_state.clone()),
             members_removed: self.members_removed.iter().copied().collect(),
-            previous_compact_revision: self.previous_compact_revision,
         }
     }
 
@@ -115,7 +111,6 @@ impl State {
             applied_term: meta.applied_term,
             chain_digest: meta.chain_digest,
             feature_level: meta.feature_level,
-            previous_compact_revision: meta.previous_compact_revision,
         })
     }
 

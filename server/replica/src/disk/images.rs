@@ -4,9 +4,7 @@
 //! seed; nothing here is random by itself.
 
 use super::sim::{Fate, Pending, SimDisk};
-
-/// Pending operations up to which all subsets of lost and applied ones are made.
-pub const EXHAUSTIVE_PENDING_MAX: usize = 12;
+use crate::limits::EXHAUSTIVE_PENDING_MAX;
 
 /// A small generator of numbers (SplitMix64), the same on every machine.
 #[derive(Clone, Debug)]

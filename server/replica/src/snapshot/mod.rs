@@ -81,6 +81,21 @@ pub fn verify<D: Disk>(disk: &D, dir: &str, manifest: &Manifest) -> Result<(), F
     Ok(())
 }
 
+/// Makes a snapshot that was found on disk durable: its files, and the names of them.
+///
+/// A process that is killed between a rename and the directory's sync leaves a snapshot that is in the page cache only:
+/// it reads back whole, and is gone after the next power cut.
+///
+/// - Errors: [`Fatal::Io`]; the snapshot may then not be relied upon.
+pub fn make_durable<D: Disk>(disk: &D, dir: &str, manifest: &Manifest) -> Result<(), Fatal> {
+    let names = manifest.chunks.iter().map(chunk::Chunk::name).chain([manifest.name()]);
+    for path in names.map(|name| join(dir, &name)) {
+        let synced = disk.open(&path).and_then(|file| file.sync());
+        synced.map_err(disk::fatal(format!("sync {path}")))?;
+    }
+    disk.sync_dir(dir).map_err(disk::fatal(format!("sync {dir}")))
+}
+
 /// Reads a snapshot's records, chunk by chunk in revision order.
 #[derive(Debug)]
 pub struct Reader<'a, D> {

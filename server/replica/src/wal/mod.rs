@@ -304,16 +304,6 @@ impl<D: Disk> Wal<D> {
         self.end
     }
 
-    /// Whether the next segment will be a file that is allocated already.
-    pub fn has_reserve(&self) -> bool {
-        !self.free.is_empty()
-    }
-
-    /// Whether nothing is written that is not durable.
-    pub fn is_synced(&self) -> bool {
-        !self.dirty
-    }
-
     /// Bytes of disk that the log's files take, the reserve included.
     pub fn bytes(&self) -> u64 {
         self.older.iter().map(|segment| segment.length).sum::<u64>()
@@ -326,11 +316,6 @@ impl<D: Disk> Wal<D> {
         let passed = self.notes.partition_point(|(noted, _)| *noted <= index);
         let before = passed.checked_sub(1).map_or(0, |note| self.notes[note].1);
         self.logged - before
-    }
-
-    /// Whether the disk was too full to fill the reserve; [`Wal::mark`] tries again.
-    pub fn low_on_space(&self) -> bool {
-        self.low_on_space
     }
 }
 

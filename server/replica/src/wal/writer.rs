@@ -101,15 +101,6 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Removes the segments of the reserve, so that the disk has room for something else.
-    pub fn release_reserve(&mut self) -> Result<(), Fatal> {
-        while let Some(path) = self.free.last().cloned() {
-            self.unlink(&path)?;
-            self.free.pop();
-        }
-        self.disk.sync_dir(&self.dir).map_err(disk::fatal("sync log directory"))
-    }
-
     /// Says durably that the store was closed and synced with everything up to `applied`, as the last thing.
     pub fn close_clean(&mut self, applied: Index) -> Result<(), Error> {
         self.append(&[Record::Clean { applied }])?;

@@ -125,7 +125,7 @@ impl Counts {
     }
 
     /// Counts an image; tells whether it is new.
-    fn add(&mut self, kind: &'static str, image: &SimDisk) -> bool {
+    pub(crate) fn add(&mut self, kind: &'static str, image: &SimDisk) -> bool {
         self.judged += 1;
         let new = self.all.insert(image.fingerprint());
         if new {

@@ -2,22 +2,34 @@
 //!
 //! A seed makes a program of appends, syncs, marks, snapshots, trims, kills and reopens. It runs once for each place
 //! at which the machine may stop; from there the power cuts are enumerated, and each image is reopened and judged.
+//! [`harness`] does so for the log alone, with conflicts and tiny snapshots; [`member`] and [`judge`] do so for a whole
+//! member, with the real snapshots, a store behind them, and every reader's answers compared.
 
 mod harness;
+mod judge;
+mod member;
 #[cfg(feature = "mutants")]
 mod mutants;
 
 use harness::{Counts, Program, judge_program};
+use judge::judge_life;
 use mechi_replica::disk::Disk;
 use mechi_replica::disk::images::Numbers;
 use mechi_replica::disk::sim::{Fate, Fault, SimDisk};
 use mechi_replica::outcome::Fatal;
+use member::Life;
 
 /// Programs per run; each gives some hundreds of distinct images.
 const SEEDS: u64 = 64;
 
+/// Lives of a whole member per run.
+const LIVES: u64 = 24;
+
 /// What one run must show at least.
 const DISTINCT_IMAGES_MIN: usize = 20_000;
+
+/// What the lives must show beside that.
+const MEMBER_IMAGES_MIN: usize = 10_000;
 
 #[test]
 fn every_power_cut_keeps_what_was_acknowledged() {
@@ -31,6 +43,30 @@ fn every_power_cut_keeps_what_was_acknowledged() {
     assert!(counts.distinct() >= DISTINCT_IMAGES_MIN, "only {} distinct images", counts.distinct());
     for kind in ["first start", "append", "rotate", "recycle", "snapshot", "trim", "reopen", "during recovery"] {
         assert!(counts.of(kind) > 0, "no image of {kind}");
+    }
+}
+
+#[test]
+fn every_power_cut_leaves_a_member_that_holds_what_was_acknowledged() {
+    let mut counts = Counts::default();
+    let lives = (0..LIVES).map(Life::random).chain([Life::snapshots(1, 4)]);
+    for (number, life) in lives.enumerate() {
+        if let Err(violation) = judge_life(&life, &mut counts) {
+            panic!("life {number}: {violation}");
+        }
+    }
+    println!("whole member, {counts}");
+    assert!(counts.distinct() >= MEMBER_IMAGES_MIN, "only {} distinct images", counts.distinct());
+    let kinds = ["first start", "append", "snapshot", "garbage", "trim", "close", "reopen", "during recovery"];
+    for kind in kinds {
+        assert!(counts.of(kind) > 0, "no image of {kind}");
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_gives_way_to_its_predecessor_and_the_log_above_that() {
+    for seed in 0..8 {
+        judge::judge_damaged_snapshot(&Life::snapshots(seed, 3)).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Known bugs of the log, put back one at a time: the crash images must find each.
 
 use crate::harness::{self, Counts, Program, judge_program};
+use crate::judge::judge_life;
+use crate::member::Life;
 use mechi_replica::disk::sim::{Fate, SimDisk};
 use mechi_replica::mutants;
 use mechi_replica::outcome::Fatal;
@@ -15,6 +17,12 @@ fn hunt() -> Option<String> {
         // A program's own assertions are violations as well.
         judged.unwrap_or_else(|_| Err("an assertion of the program failed".into())).err()
     })
+}
+
+/// Does the same with lives of a whole member.
+fn hunt_lives() -> Option<String> {
+    let mut counts = Counts::default();
+    (0..20).find_map(|seed| judge_life(&Life::random(seed), &mut counts).err())
 }
 
 /// Damages a vouched batch in the middle of the log and judges what the open makes of it.
@@ -34,37 +42,35 @@ fn damaged_middle() -> Option<String> {
     })
 }
 
+/// Each bug with the search that must find it, and what its finding must say.
+const CAUGHT_BY: &[(&str, fn() -> Option<String>, &str)] = &[
+    ("ack_before_fsync", hunt, ""),
+    ("cut_at_first_bad_crc", damaged_middle, ""),
+    ("midlog_damage_as_tail", damaged_middle, ""),
+    ("trim_before_snapshot_durable", hunt, ""),
+    ("unsynced_tail_taken_for_durable", hunt, ""),
+    ("use_sled_after_power_cut", hunt_lives, "power cut"),
+    ("applied_above_commit_at_open", hunt_lives, "above the commit index"),
+];
+
 #[test]
-fn the_log_as_it_is_passes_the_hunt() {
+fn the_code_as_it_is_passes_the_search_for_damage() {
+    // The other searches without a bug are the tests of main.rs.
     assert_eq!(damaged_middle(), None);
 }
 
 #[test]
-fn an_acknowledgement_before_the_sync_is_caught() {
-    let found = mutants::with("ack_before_fsync", hunt).expect("caught");
-    println!("{found}");
-}
-
-#[test]
-fn trimming_before_the_snapshot_is_durable_is_caught() {
-    let found = mutants::with("trim_before_snapshot_durable", hunt).expect("caught");
-    println!("{found}");
-}
-
-#[test]
-fn a_tail_read_back_after_a_kill_and_taken_for_durable_is_caught() {
-    let found = mutants::with("unsynced_tail_taken_for_durable", hunt).expect("caught");
-    println!("{found}");
-}
-
-#[test]
-fn cutting_at_the_first_bad_sum_is_caught() {
-    let found = mutants::with("cut_at_first_bad_crc", damaged_middle).expect("caught");
-    println!("{found}");
-}
-
-#[test]
-fn damage_in_the_middle_taken_for_a_tail_is_caught() {
-    let found = mutants::with("midlog_damage_as_tail", damaged_middle).expect("caught");
-    println!("{found}");
+fn every_known_bug_is_caught() {
+    let mut names: Vec<_> = CAUGHT_BY.iter().map(|(name, ..)| *name).collect();
+    names.sort_unstable();
+    let mut all = mutants::NAMES.to_vec();
+    all.sort_unstable();
+    assert_eq!(names, all, "every bug has its search");
+    println!("{:<32} caught by", "mutant");
+    for (name, search, says) in CAUGHT_BY {
+        let found = mutants::with(name, search).unwrap_or_else(|| panic!("{name} was not caught"));
+        let found: String = found.chars().take(200).collect();
+        assert!(found.contains(says), "{name}: {found}");
+        println!("{name:<32} {found}");
+    }
 }

@@ -147,6 +147,24 @@ fn hash_kv_notices_a_sweep_that_went_too_far() {
 }
 
 #[test]
+fn a_hash_keeps_its_floor_until_it_has_read_its_last_value() {
+    let mvcc = etcd_history();
+    let mut job = HashJob::new(&mvcc, 12).unwrap();
+    while job.step(&mvcc).unwrap() {}
+    assert_eq!(job.floor(), -1, "values that left memory are read by finish");
+}
+
+#[test]
+fn a_compaction_to_revision_0_does_not_answer_for_now() {
+    let (mut compacted, whole) = (etcd_history(), etcd_history());
+    compacted.compact(0).unwrap();
+    assert_eq!(hash(&compacted, 0).0, hash(&whole, 0).0, "its hash is wanted");
+    sweep_all(&mut compacted);
+    assert_eq!(hash(&compacted, 0).0, hash(&whole, 0).0, "its hash is remembered");
+    assert_eq!(hash(&compacted, 0).2, compacted.revision());
+}
+
+#[test]
 fn only_the_newest_compaction_hashes_are_remembered() {
     let mut mvcc = Mvcc::new();
     for n in 0..COMPACTION_HASHES_MAX as i64 + 2 {
