@@ -40,6 +40,9 @@ impl Progress {
 /// Hears of one applied entry: the keys, the first revision that may be new, and the seconds it took.
 pub type Counted = dyn Fn(&Mvcc, i64, f64) + Send;
 
+/// Hears what came of a batch, and the seconds that it took.
+pub type Observe = Box<dyn Fn(&Outcomes, f64) + Send>;
+
 /// What the apply thread works with and whom it tells.
 pub struct Applying {
     /// The replicated state.
@@ -57,7 +60,7 @@ pub struct Applying {
     /// Waits while memory is far above its budget.
     pub backpressure: Box<dyn Fn() + Send>,
     /// Told of every batch and the seconds it took: revisions, compactions, alarms, members.
-    pub observe: Box<dyn Fn(&Outcomes, f64) + Send>,
+    pub observe: Observe,
     /// Told of every entry, under the lock.
     pub counted: Box<Counted>,
     /// Told when the state can no longer be trusted: the member must stop.

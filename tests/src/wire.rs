@@ -17,7 +17,7 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// Looks every few milliseconds until `look` gives a value.
 ///
 /// - Panics: if it does not within [`SOON`].
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(found) = look().await {

@@ -14,6 +14,11 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's HTTP/2 header list; a longer one is refused by the HTTP/2 library.
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 
+/// Calls that a client of HTTP/2 may have given up before the server took them; with more its connection is closed, as
+/// against a flood of resets (CVE-2023-44487). The library's 20 is too few: after a moment in which this process stood
+/// still, one client's expired calls would take all its others with them.
+pub const PENDING_RESETS_MAX: usize = 2_000;
+
 /// Bytes that a client may send on one HTTP/2 stream before it is read; the largest default request fits almost.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 

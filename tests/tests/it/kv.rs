@@ -72,7 +72,11 @@ async fn a_range_stream_says_what_a_range_says() {
     }
     for (request, code, text) in [
         (
-            pb::RangeRequest { sort_target: SortTarget::Mod as i32, sort_order: SortOrder::Ascend as i32, ..base.clone() },
+            pb::RangeRequest {
+                sort_target: SortTarget::Mod as i32,
+                sort_order: SortOrder::Ascend as i32,
+                ..base.clone()
+            },
             Code::Unimplemented,
             "RangeStream does not support custom sort orders",
         ),
@@ -99,8 +103,11 @@ async fn large_lists_are_etcds() {
     let mut answers = Vec::new();
     for server in &servers {
         let mut client = Client::connect(&server.endpoint()).await.expect("answers");
-        let old = fill(&mut client, 4_000, &[b'1'; 1_000]).await;
-        let newest = fill(&mut client, 2_000, &[b'2'; 1_500]).await;
+        // No two values are equal: etcd's sort leaves the order of ties open.
+        let value = |n: usize, bytes: usize| Bytes::from(format!("{:04}{}", n * 7_919 % 10_007, "v".repeat(bytes)));
+        let pairs = |keys: usize, bytes| (0..keys).map(move |n| (key(n), value(n, bytes)));
+        let old = put_all(&mut client, pairs(4_000, 1_000)).await.expect("puts");
+        let newest = put_all(&mut client, pairs(2_000, 1_500)).await.expect("puts");
         let doomed = pb::DeleteRangeRequest { key: key(100).into(), range_end: key(200).into(), prev_kv: true };
         let deleted = client.kv.delete_range(doomed).await.expect("deletes").into_inner();
         assert_eq!((deleted.deleted, deleted.prev_kvs.len()), (100, 100));
@@ -123,7 +130,8 @@ async fn large_lists_are_etcds() {
             pb::RangeRequest { max_mod_revision: old, limit: 1_500, ..base.clone() },
         ] {
             let mut list = list(&mut client, request).await;
-            list.header = list.header.map(|header| pb::ResponseHeader { revision: header.revision, ..Default::default() });
+            list.header =
+                list.header.map(|header| pb::ResponseHeader { revision: header.revision, ..Default::default() });
             lists.push(list);
         }
         answers.push(lists);
@@ -145,7 +153,8 @@ async fn a_list_under_way_survives_the_compaction_of_its_revision() {
     // The answer waits in the server: this connection gives it no window until it is read.
     let answer = wire::call(tcp, "/etcdserverpb.KV/Range", &[], body).await.expect("begins");
     let (key, range_end) = span("k/");
-    let gone = client.kv.delete_range(pb::DeleteRangeRequest { key, range_end, prev_kv: false }).await.expect("deletes");
+    let gone =
+        client.kv.delete_range(pb::DeleteRangeRequest { key, range_end, prev_kv: false }).await.expect("deletes");
     let now = revision(gone.into_inner().header);
     client.kv.compact(pb::CompactionRequest { revision: now, physical: true }).await.expect("compacts");
     let refused = client.kv.range(request).await.expect_err("new reads see the compaction at once");
@@ -217,6 +226,43 @@ async fn pages_at_a_pinned_revision_count_exactly_while_writers_run() {
     assert!(keys > 0);
 }
 
+/// A page at a revision that lies far behind, so that its count cannot be corrected from the newest and is walked.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_far_behind_count_exactly() {
+    const KEYS: usize = 3_000;
+    let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let mut client = Client::connect(&server.endpoint()).await.expect("answers");
+    let old = fill(&mut client, KEYS, b"first").await;
+    for round in 0..6 {
+        fill(&mut client, KEYS + 500, b"later").await;
+        let (key, range_end) = span(&format!("k/000{round}"));
+        client.kv.delete_range(pb::DeleteRangeRequest { key, range_end, prev_kv: false }).await.expect("deletes");
+    }
+    let mut seen = 0;
+    let (mut from, range_end) = span("k/");
+    while seen < KEYS {
+        let request = pb::RangeRequest {
+            key: from,
+            range_end: range_end.clone(),
+            limit: 700,
+            revision: old,
+            ..Default::default()
+        };
+        let page = list(&mut client, request.clone()).await;
+        assert_eq!(page.count as usize, KEYS - seen);
+        let keys_only = list(&mut client, pb::RangeRequest { keys_only: true, ..request }).await;
+        assert_eq!((keys_only.count, keys_only.more, keys_only.kvs.len()), (page.count, page.more, page.kvs.len()));
+        for kv in &page.kvs {
+            assert_eq!((&kv.key[..], &kv.value[..]), (key(seen).as_bytes(), &b"first"[..]));
+            seen += 1;
+        }
+        from = [page.kvs.last().map_or(&b""[..], |kv| &kv.key), &[0]].concat().into();
+    }
+    let (key, range_end) = span("k/");
+    let count = pb::RangeRequest { key, range_end, count_only: true, revision: old, ..Default::default() };
+    assert_eq!(list(&mut client, count).await.count as usize, KEYS);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_physical_compaction_frees_what_it_took() {
     let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
@@ -244,7 +290,11 @@ async fn a_physical_compaction_frees_what_it_took() {
 async fn old_revisions_are_compacted_by_the_server_itself() {
     for (flags, kept) in [
         (
-            &["--auto-compaction-mode=revision", "--auto-compaction-retention=10", "--auto-compaction-revision-interval=50ms"][..],
+            &[
+                "--auto-compaction-mode=revision",
+                "--auto-compaction-retention=10",
+                "--auto-compaction-revision-interval=50ms",
+            ][..],
             10,
         ),
         (&["--auto-compaction-mode=periodic", "--auto-compaction-retention=1s"][..], 0),

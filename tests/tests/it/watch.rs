@@ -5,11 +5,13 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mvccpb;
 use mechi_tests::client::{Client, revision};
 use mechi_tests::process::{Kind, Server};
-use mechi_tests::wire::{SOON, Watching, metric, prefix, put_all, put_op, span, until};
+use mechi_tests::wire::{SOON, Watching, call, create, frame, metric, prefix, put_all, put_op, span, until};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
+use prost::Message;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tonic::Code;
 
 async fn connect(server: &Server) -> Client {
@@ -62,17 +64,26 @@ async fn watches_say_what_etcds_say() {
         pb::WatchCreateRequest { start_revision: 3, prev_kv: true, ..all() },
         pb::WatchCreateRequest { start_revision: 5, prev_kv: true, ..all() },
         pb::WatchCreateRequest { start_revision: 4, filters: vec![FilterType::Noput as i32], ..all() },
-        pb::WatchCreateRequest { start_revision: 4, filters: vec![FilterType::Nodelete as i32], prev_kv: true, ..all() },
+        pb::WatchCreateRequest {
+            start_revision: 4,
+            filters: vec![FilterType::Nodelete as i32],
+            prev_kv: true,
+            ..all()
+        },
         pb::WatchCreateRequest { start_revision: 4, filters: vec![0, 1], ..all() },
         pb::WatchCreateRequest { start_revision: 2, ..all() },
-        pb::WatchCreateRequest { start_revision: -1, ..all() },
         pb::WatchCreateRequest { start_revision: 1 << 40, ..all() },
         pb::WatchCreateRequest { start_revision: 4, watch_id: 77, fragment: true, ..all() },
         pb::WatchCreateRequest { key: "w/b".into(), start_revision: 4, ..Default::default() },
         pb::WatchCreateRequest { key: "z".into(), range_end: "a".into(), ..Default::default() },
         pb::WatchCreateRequest { key: "a".into(), range_end: "a".into(), ..Default::default() },
         pb::WatchCreateRequest { start_revision: 4, ..Default::default() },
-        pb::WatchCreateRequest { key: "w/c".into(), range_end: vec![0].into(), start_revision: 4, ..Default::default() },
+        pb::WatchCreateRequest {
+            key: "w/c".into(),
+            range_end: vec![0].into(),
+            start_revision: 4,
+            ..Default::default()
+        },
     ];
     for case in cases {
         // Mechi answers a progress request after everything else; etcd 3.5.1 may answer it before, so that from it
@@ -100,6 +111,43 @@ async fn watches_say_what_etcds_say() {
             real.take(response);
         }
         assert_eq!(ours, real, "{case:?}");
+    }
+}
+
+/// etcd 3.5.1 takes a negative start for none; 3.6 and later refuse it as compacted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_negative_start_is_compacted() {
+    let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let mut client = connect(&server).await;
+    let request = pb::WatchCreateRequest { start_revision: -1, ..prefix("w/") };
+    let refused = Watching::open(&mut client, request).await.expect("opens").next().await;
+    assert_eq!((refused.created, refused.canceled, refused.watch_id), (true, true, -1));
+    assert_eq!(refused.cancel_reason, "etcdserver: mvcc: required revision has been compacted");
+}
+
+/// etcd 18089 and 19179: a deletion at the compacted revision itself is still told to a watch from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_at_the_compacted_revision_is_told() {
+    let mut server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let mut client = connect(&server).await;
+    client.put("e/a", "1").await.expect("puts");
+    client.kv.delete_range(pb::DeleteRangeRequest { key: "e/a".into(), ..Default::default() }).await.expect("deletes");
+    client.put("e/b", "1").await.expect("puts");
+    client.kv.compact(pb::CompactionRequest { revision: 3, physical: true }).await.expect("compacts");
+    for restart in [false, true] {
+        if restart {
+            server.kill().expect("kills");
+            server.spawn().expect("starts again");
+        }
+        let mut client = connect(&server).await;
+        let request = pb::WatchCreateRequest { start_revision: 3, prev_kv: true, ..prefix("e/") };
+        let events = Watching::on(&mut client, request).await.events(2).await;
+        let told = |event: &mvccpb::Event| {
+            let kv = event.kv.clone().expect("a kv");
+            (event.r#type, kv.key, kv.mod_revision, event.prev_kv.is_some())
+        };
+        let told: Vec<_> = events.iter().map(told).collect();
+        assert_eq!(told, [(1, "e/a".into(), 3, false), (0, "e/b".into(), 4, false)], "restarted: {restart}");
     }
 }
 
@@ -376,6 +424,16 @@ async fn sigterm_ends_streams_and_the_process() {
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let mut kept = client.lease.lease_keep_alive(requests).await.expect("opens").into_inner();
     assert_eq!(kept.message().await.expect("well").expect("an answer").ttl, 60);
+    // Clients that do not read must not hold it up: a list and a watch that wait for their windows.
+    put_all(&mut client, (0..5_000).map(|n| (format!("x/{n}"), Bytes::from(vec![b'v'; 1_000])))).await.expect("puts");
+    let (key, range_end) = span("x/");
+    let list = pb::RangeRequest { key, range_end, ..Default::default() }.encode_to_vec();
+    let from_start = create(pb::WatchCreateRequest { start_revision: 2, ..prefix("x/") }).encode_to_vec();
+    let mut stalled = Vec::new();
+    for (path, request) in [("/etcdserverpb.KV/Range", list), ("/etcdserverpb.Watch/Watch", from_start)] {
+        let io = TcpStream::connect(server.endpoint()).await.expect("connects");
+        stalled.push(call(io, path, &[], frame(&request, false)).await.expect("begins"));
+    }
     server.signal(15).expect("signals");
     let ended = watching.message().await.expect_err("the stream ends with a status");
     assert_eq!((ended.code(), ended.message()), (Code::Unavailable, "etcdserver: server stopped"));
