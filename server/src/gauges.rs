@@ -52,7 +52,8 @@ pub fn entry(metrics: &Metrics, mvcc: &Mvcc, from: i64, seconds: f64) {
     if mvcc.revision() < from {
         return;
     }
-    let bytes: usize = mvcc.changes(from).filter(|change| !change.tombstone).map(|change| change.head.wire().len()).sum();
+    let bytes: usize =
+        mvcc.changes(from).filter(|change| !change.tombstone).map(|change| change.head.wire().len()).sum();
     metrics.mvcc.total_put_size_in_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
 }
 

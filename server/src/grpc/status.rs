@@ -98,7 +98,10 @@ impl Status {
 
     /// A packed message that is larger than the limit once it is unpacked, in grpc-go's words.
     pub fn unpacked_too_large(bytes_max: usize) -> Self {
-        Self::new(Code::ResourceExhausted, format!("grpc: received message after decompression larger than max {bytes_max}"))
+        Self::new(
+            Code::ResourceExhausted,
+            format!("grpc: received message after decompression larger than max {bytes_max}"),
+        )
     }
 
     /// A message that is not packed as its call says.
