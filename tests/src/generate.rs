@@ -55,7 +55,9 @@ const KEYS: [&[u8]; 18] = [
     b"z",
 ];
 const ENDS: [&[u8]; 9] = [b"", b"", b"\0", b"a0", b"b", b"b0", b"c\0", b"\xff", b"a"];
-const VALUES: [&[u8]; 5] = [b"", b"0", b"1", b"22", b"a longer value, to vary the lengths"];
+const VALUES: [&[u8]; 6] = [b"", b"0", b"1", b"22", b"a longer value, to vary the lengths", &LONG];
+/// Long enough that it is worth to evict it from memory.
+const LONG: [u8; 300] = [b'v'; 300];
 
 fn key(rng: &mut Rng) -> Bytes {
     if rng.chance(1) { Bytes::new() } else { Bytes::from_static(rng.pick::<&[u8]>(&KEYS[..])) }
@@ -176,8 +178,8 @@ pub fn op(rng: &mut Rng, known: Known) -> Op {
         670..=899 => Op::Txn(txn(rng, known, 0)),
         900..=909 => Op::Compact(pb::CompactionRequest { revision: compaction(rng, known), physical: rng.chance(70) }),
         // Id 0 would be answered with a random id.
-        910..=944 => Op::Grant(pb::LeaseGrantRequest { id: lease.max(1), ttl: 100_000 + rng.below(9) as i64 }),
-        945..=959 => Op::Revoke(pb::LeaseRevokeRequest { id: lease }),
+        910..=940 => Op::Grant(pb::LeaseGrantRequest { id: lease.max(1), ttl: 100_000 + rng.below(9) as i64 }),
+        941..=959 => Op::Revoke(pb::LeaseRevokeRequest { id: lease }),
         960..=979 => Op::TimeToLive(pb::LeaseTimeToLiveRequest { id: lease, keys: rng.chance(70) }),
         980..=984 => Op::Leases,
         _ => Op::HashKv(pb::HashKvRequest { revision: revision(rng, known).max(0) }),

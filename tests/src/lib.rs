@@ -9,3 +9,4 @@ pub mod raw;
 pub mod rng;
 pub mod run;
 pub mod wire;
+pub mod watching;

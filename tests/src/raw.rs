@@ -44,15 +44,17 @@ impl Decoder for RawCodec {
     }
 }
 
-/// Sends `message` to `path` (`/package.Service/Method`) with extra metadata; returns the answer's bytes.
-pub async fn call(channel: Channel, path: &str, message: Bytes, metadata: &[(&str, &str)]) -> Result<Bytes, Status> {
+/// Sends `message` to `path` (`/package.Service/Method`) with extra metadata; returns the bytes of the answer, of
+/// which there must be one.
+pub async fn call(channel: Channel, path: &str, message: Bytes, metadata: &[(&str, &[u8])]) -> Result<Bytes, Status> {
     let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
     grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
     let path = path.parse().map_err(|_| Status::internal("the path is no path"))?;
     let mut request = Request::new(message);
     for (name, value) in metadata {
         let name: tonic::metadata::MetadataKey<_> = name.parse().map_err(|_| Status::internal("no metadata key"))?;
-        request.metadata_mut().insert(name, value.parse().map_err(|_| Status::internal("no metadata value"))?);
+        let value = (*value).try_into().map_err(|_| Status::internal("no metadata value"))?;
+        request.metadata_mut().insert(name, value);
     }
     Ok(grpc.unary(request, path, RawCodec).await?.into_inner())
 }

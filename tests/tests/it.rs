@@ -8,8 +8,12 @@ mod disk_full;
 mod memory;
 #[path = "it/architecture.rs"]
 mod architecture;
+#[path = "it/bad_flags.rs"]
+mod bad_flags;
 #[path = "it/bad_input.rs"]
 mod bad_input;
+#[path = "it/bad_watch.rs"]
+mod bad_watch;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/etcd_client.rs"]
@@ -32,3 +36,5 @@ mod watch;
 mod data_dir;
 #[path = "it/restart.rs"]
 mod restart;
+#[path = "it/model_history.rs"]
+mod model_history;

@@ -54,9 +54,15 @@ const DISCOVERY: &[(&str, &str)] = &[
 ///
 /// - Errors: a sentence with the file's name.
 pub fn read(path: &Path, notices: &mut Vec<Notice>) -> Result<Flags, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("open config file {}: {error}", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| format!("open {}: {}", path.display(), as_go(&error)))?;
     parse(&text, notices).map_err(|reason| format!("config file {}: {reason}", path.display()))
+}
+
+/// An error of the operating system in Go's words: in lower case, without its number.
+fn as_go(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let mut text = text.split(" (os error").next().unwrap_or_default().chars();
+    text.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(text).collect()
 }
 
 /// Reads a file's text.

@@ -97,6 +97,15 @@ fn hash_kv_at_a_compaction_keeps_the_sum_from_before_it() {
 }
 
 #[test]
+fn hash_kv_of_now_stays_that_of_now_after_a_compaction_to_0() {
+    let mut mvcc = etcd_history();
+    mvcc.compact(0).unwrap();
+    assert_eq!(hash(&mvcc, 0), (1_357_683_545, 0, 12));
+    sweep_all(&mut mvcc);
+    assert_eq!(hash(&mvcc, 0), (1_357_683_545, 0, 12));
+}
+
+#[test]
 fn hash_kv_refuses_what_it_cannot_read() {
     let mut mvcc = etcd_history();
     mvcc.compact(6).unwrap();
