@@ -9,9 +9,7 @@ use mechi_replica::types::Index;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Bytes that are held back, so that deletes, compaction and revokes can go on when the disk is full.
-pub const BALLAST_BYTES: u64 = 64 << 20;
-
+/// Space that is held back, so that deletes, compaction and revokes can go on when the disk is full.
 const BALLAST: &str = "member/ballast";
 
 /// What was given up for room.
@@ -26,7 +24,7 @@ pub enum Freed {
         /// The newest snapshot's index.
         trim: Index,
     },
-    /// The ballast: from now on only what frees space may be admitted.
+    /// The ballast, in bytes: from now on only what frees space may be admitted.
     Ballast(u64),
     /// There is nothing left to give up.
     Nothing,
@@ -53,10 +51,11 @@ pub fn free_spare(disk: &RealDisk, snapshots: &str) -> Result<Freed> {
 }
 
 fn free_ballast(disk: &RealDisk) -> Result<Freed> {
-    match disk.unlink(BALLAST) {
-        Ok(()) => {
+    let held = disk.open(BALLAST).and_then(|file| file.len());
+    match held.and_then(|bytes| disk.unlink(BALLAST).map(|()| bytes)) {
+        Ok(bytes) => {
             disk.sync_dir("member").context("sync member")?;
-            Ok(Freed::Ballast(BALLAST_BYTES))
+            Ok(Freed::Ballast(bytes))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Freed::Nothing),
         Err(error) => Err(error).context("remove the ballast"),

@@ -93,7 +93,7 @@ fn refusal(program: &Path, home: &Path, row: &Row) -> (Option<i32>, String, Stri
     let done = child.wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     let json = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let logged = json.filter_map(|line| line["error"].as_str().map(str::to_owned)).last();
+    let logged = json.filter_map(|line| line["error"].as_str().map(str::to_owned)).next_back();
     let sentence = logged.or_else(|| text.lines().next().map(str::to_owned)).unwrap_or_default();
     (done.status.code(), text, sentence)
 }

@@ -53,7 +53,9 @@ async fn write_mib(endpoint: &str, mib: u64, seed: u64) {
             for n in (writer..puts).step_by(8) {
                 let mut rng = Rng::new(seed << 32 | n);
                 let mut value = vec![0u8; VALUE_BYTES];
-                value.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()[..chunk.len()]));
+                value
+                    .chunks_mut(8)
+                    .for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()[..chunk.len()]));
                 client.put(format!("churn/{:02}", n % 64), value).await.expect("puts");
             }
         })
