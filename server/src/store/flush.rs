@@ -489,3 +489,6 @@ struct Swept {
     /// Nothing that compaction has freed is left in memory or store, but for open views.
     nothing_left: bool,
 }
+
+#[cfg(test)]
+mod tests;
