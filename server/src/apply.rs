@@ -56,8 +56,8 @@ pub struct Applying {
     pub progress: Arc<Progress>,
     /// Waits while memory is far above its budget.
     pub backpressure: Box<dyn Fn() + Send>,
-    /// Told of every batch: revisions, compactions, alarms, members.
-    pub observe: Box<dyn Fn(&Outcomes) + Send>,
+    /// Told of every batch and the seconds it took: revisions, compactions, alarms, members.
+    pub observe: Box<dyn Fn(&Outcomes, f64) + Send>,
     /// Told of every entry, under the lock.
     pub counted: Box<Counted>,
     /// Told when the state can no longer be trusted: the member must stop.
@@ -95,6 +95,7 @@ impl Applying {
         (self.backpressure)();
         let mut out = Outcomes::default();
         let mut revision = 0;
+        let batch_began = Instant::now();
         for entry in entries {
             let began = Instant::now();
             let mut state = self.state.write();
@@ -105,7 +106,7 @@ impl Applying {
         }
         self.progress.revision.fetch_max(revision, Ordering::Relaxed);
         self.progress.applied_index.fetch_max(last.index, Ordering::Relaxed);
-        (self.observe)(&out);
+        (self.observe)(&out, batch_began.elapsed().as_secs_f64());
         // The driver before the clients: who was granted a lease may renew it at once.
         self.driver.applied(last.index, std::mem::take(&mut out.lease_events));
         self.pending.answer(out.answers.drain(..));

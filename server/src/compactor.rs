@@ -7,9 +7,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the revision mode looks (etcd: 5 minutes).
-const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
-
 /// The longest time between two compactions of the periodic mode.
 const PERIODIC_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
@@ -20,8 +17,8 @@ pub enum Retention {
     Off,
     /// All revisions younger than this.
     Period(Duration),
-    /// The newest revisions, so many of them.
-    Revisions(i64),
+    /// The newest revisions, so many of them, looked at so often (etcd: every 5 minutes).
+    Revisions(i64, Duration),
 }
 
 /// Compacts for ever, until the task is dropped; only the leader's compactions count, and one member leads.
@@ -29,7 +26,7 @@ pub async fn run(node: Node, retention: Retention) {
     match retention {
         Retention::Off => {}
         Retention::Period(period) => periodic(&node, period).await,
-        Retention::Revisions(kept) => by_revision(&node, kept).await,
+        Retention::Revisions(kept, interval) => by_revision(&node, kept, interval).await,
     }
 }
 
@@ -80,10 +77,10 @@ async fn periodic(node: &Node, period: Duration) {
     }
 }
 
-async fn by_revision(node: &Node, kept: i64) {
+async fn by_revision(node: &Node, kept: i64, interval: Duration) {
     let mut last = 0;
     loop {
-        tokio::time::sleep(REVISION_INTERVAL).await;
+        tokio::time::sleep(interval).await;
         let due = node.status().revision - kept;
         if due > 0 && due != last && compact(node, due).await {
             last = due;

@@ -15,13 +15,14 @@ use mechi_replica::apply::LeaseEvent;
 use mechi_replica::effect::{Effect, Entry, Role};
 use mechi_replica::input::{Input, Ticket};
 use mechi_replica::lease::lessor::Remaining;
-use mechi_replica::limits::{APPLY_BACKLOG_BYTES_MAX, DRIVER_EVENTS_MAX, DRIVER_TICK_MS};
+use mechi_replica::limits::{APPLY_BACKLOG_BYTES_MAX, DRIVER_EVENTS_MAX, DRIVER_TICK_MS, LEASE_PAUSE_MS};
 use mechi_replica::outcome::{Error, Fatal, Response};
 use mechi_replica::replica::{LogTail, Replica, ReplicaConfig};
 use mechi_replica::types::{Index, LeaseId, MemberId, MonoMillis};
 use readers::{Reader, Readers};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{oneshot, watch};
@@ -38,6 +39,8 @@ pub struct DriverConfig {
     pub snapshot: Index,
     /// The leases of that state.
     pub leases: Vec<mechipb::Lease>,
+    /// Milliseconds between two notes of a lease's remaining time.
+    pub lease_checkpoint_ms: u64,
     /// How long a client waits for an answer (etcd: 5 s and two election timeouts).
     pub request_timeout: Duration,
 }
@@ -82,6 +85,7 @@ pub struct DriverHandle {
     pending: Pending,
     role: watch::Receiver<Role>,
     request_timeout: Duration,
+    leases_expired: Arc<AtomicU64>,
 }
 
 enum Event {
@@ -134,6 +138,8 @@ pub fn start(
     let no_thread = |source| Fatal::Io { context: "start a thread".to_owned(), source };
     let (wal, wal_thread) = wal_thread::spawn(log, config.snapshot, wal_hooks).map_err(no_thread)?;
 
+    let leases = Leases::new(config.leases, extend_ms, config.lease_checkpoint_ms);
+    let leases_expired = leases.expired();
     let mut thread = Thread {
         member,
         replica,
@@ -142,7 +148,7 @@ pub fn start(
         started: Instant::now(),
         applied: config.applied,
         backlog: Backlog::default(),
-        leases: Leases::new(config.leases, extend_ms),
+        leases,
         readers: Readers::default(),
         pending: pending.clone(),
         wal: wal.clone(),
@@ -153,7 +159,7 @@ pub fn start(
     };
     let driver_thread =
         std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run()).map_err(no_thread)?;
-    let handle = DriverHandle { events, pending, role, request_timeout: config.request_timeout };
+    let handle = DriverHandle { events, pending, role, request_timeout: config.request_timeout, leases_expired };
     Ok(Driver { handle, wal, committed, driver_thread, wal_thread })
 }
 
@@ -193,6 +199,11 @@ impl DriverHandle {
     /// - Errors: `NotLeader` if this member is not the one that judges leases.
     pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
         self.ask(|reply| Event::Leases { reply }).await
+    }
+
+    /// Leases that this member ended because nobody renewed them, since the start.
+    pub fn leases_expired(&self) -> u64 {
+        self.leases_expired.load(Relaxed)
     }
 
     /// Asks for another leader; member 0 lets the replica choose. [`DriverHandle::role`] shows whether it happens.
@@ -321,6 +332,9 @@ impl Thread {
             }
             // Time comes after messages: a process that slept must hear its leader before it misses it.
             if Instant::now() >= next_tick {
+                if next_tick.elapsed() >= Duration::from_millis(LEASE_PAUSE_MS) {
+                    self.leases.paused(self.now());
+                }
                 next_tick = Instant::now() + tick;
                 self.tick();
             }

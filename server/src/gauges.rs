@@ -3,7 +3,7 @@
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::propose::Pending;
-use mechi_replica::apply::{LeaseEvent, Outcomes};
+use mechi_replica::apply::{Counts, LeaseEvent, Outcomes};
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::types::MemberId;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,10 +16,11 @@ const SLOW_APPLY_SECONDS: f64 = 0.1;
 #[derive(Debug, Default)]
 pub struct Counting {
     events_sent: u64,
+    leases_expired: u64,
     leader: Option<MemberId>,
 }
 
-/// Sets what changes by itself; called once a second.
+/// Sets what changes by itself; called once a second, and by every scrape, which must not show less than its client did.
 pub fn refresh(metrics: &Metrics, node: &Node, pending: &Pending, counting: &mut Counting) {
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.server.proposals_pending.set(gauge(pending.count()));
@@ -32,6 +33,9 @@ pub fn refresh(metrics: &Metrics, node: &Node, pending: &Pending, counting: &mut
     let sent = watches.events_sent.load(Relaxed);
     metrics.mvcc.events_total.inc_by(sent.saturating_sub(counting.events_sent));
     counting.events_sent = sent;
+    let expired = node.driver().leases_expired();
+    metrics.server.lease_expired_total.inc_by(expired.saturating_sub(counting.leases_expired));
+    counting.leases_expired = expired;
     let role = node.driver().role();
     node.watches().set_term(role.term);
     if role.leader.is_some() && role.leader != counting.leader {
@@ -40,7 +44,7 @@ pub fn refresh(metrics: &Metrics, node: &Node, pending: &Pending, counting: &mut
     }
 }
 
-/// Counts what one entry wrote, as etcd does: a transaction with several changes is a txn as well.
+/// Counts the bytes that one entry put, and whether it was slow.
 pub fn entry(metrics: &Metrics, mvcc: &Mvcc, from: i64, seconds: f64) {
     if seconds > SLOW_APPLY_SECONDS {
         metrics.server.slow_apply_total.inc();
@@ -48,25 +52,25 @@ pub fn entry(metrics: &Metrics, mvcc: &Mvcc, from: i64, seconds: f64) {
     if mvcc.revision() < from {
         return;
     }
-    let (mut puts, mut deletes, mut txns, mut bytes) = (0, 0, 0, 0);
-    for change in mvcc.changes(from) {
-        if change.tombstone {
-            deletes += 1;
-        } else {
-            puts += 1;
-            bytes += change.head.wire().len();
-        }
-        // The second change of a revision makes it a txn.
-        txns += u64::from(change.revision.sub == 1);
-    }
-    metrics.mvcc.put_total.inc_by(puts);
-    metrics.mvcc.delete_total.inc_by(deletes);
-    metrics.mvcc.txn_total.inc_by(txns);
+    let bytes: usize = mvcc.changes(from).filter(|change| !change.tombstone).map(|change| change.head.wire().len()).sum();
     metrics.mvcc.total_put_size_in_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
 }
 
-/// Counts what came of a batch of entries.
-pub fn outcomes(metrics: &Metrics, out: &Outcomes) {
+/// Counts what came of a batch of entries that took `seconds`.
+pub fn outcomes(metrics: &Metrics, out: &Outcomes, seconds: f64) {
+    let Counts { ranges, puts, deletes, txns, commands } = &out.counts;
+    metrics.mvcc.range_total.inc_by(*ranges);
+    metrics.mvcc.put_total.inc_by(*puts);
+    metrics.mvcc.delete_total.inc_by(*deletes);
+    metrics.mvcc.txn_total.inc_by(*txns);
+    // A batch is applied as a whole: each of its commands is given its share.
+    let share = seconds / commands.len().max(1) as f64;
+    for same in commands.chunk_by(|a, b| a == b) {
+        let (name, succeeded) = same[0];
+        let success = if succeeded { "true" } else { "false" };
+        let histogram = metrics.server.apply_duration_seconds.with_label_values(&["v3", name, success]);
+        same.iter().for_each(|_| histogram.observe(share));
+    }
     for event in &out.lease_events {
         match event {
             LeaseEvent::Granted { ttl, .. } => {

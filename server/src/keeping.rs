@@ -1,6 +1,7 @@
 //! What the keeper of store and snapshots asks of the rest of the member.
 
 use crate::driver::DriverHandle;
+use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::store::flush::Hooks;
 use crate::view::Views;
@@ -8,6 +9,7 @@ use crate::wal_thread::WalHandle;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::manifest::Manifest;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The member as its keeper sees it.
 pub struct Keeping {
@@ -16,6 +18,7 @@ pub struct Keeping {
     wal: WalHandle,
     driver: DriverHandle,
     fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    metrics: Arc<Metrics>,
 }
 
 impl Keeping {
@@ -26,8 +29,9 @@ impl Keeping {
         wal: WalHandle,
         driver: DriverHandle,
         fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { views, space, wal, driver, fatal }
+        Self { views, space, wal, driver, fatal, metrics }
     }
 }
 
@@ -54,5 +58,18 @@ impl Hooks for Keeping {
 
     fn fatal(&self, error: Fatal) {
         (self.fatal)(&error);
+    }
+
+    fn committed(&self, took: Duration) {
+        self.metrics.disk.backend_commit_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    fn snapshot_took(&self, took: Duration) {
+        self.metrics.disk.backend_snapshot_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    fn swept(&self, revisions: usize, took: Duration) {
+        self.metrics.mvcc.db_compaction_keys_total.inc_by(revisions as u64);
+        self.metrics.mvcc.db_compaction_pause_duration_milliseconds.observe(took.as_secs_f64() * 1e3);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::apply::Progress;
 use crate::driver::DriverHandle;
+use crate::metrics::Metrics;
 use crate::quota::QuotaGuard;
 use crate::store::flush::Keeper;
 pub use crate::view::{Chunk, Kvs, RangeReply, Reader};
@@ -10,7 +11,7 @@ use crate::watch::Watches;
 pub use crate::watch::{WatchMessage, WatchStream};
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
-use mechi_replica::apply::txn;
+use mechi_replica::apply::{Counts, txn};
 use mechi_replica::effect::RoleKind;
 use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::{Error, Fatal, Response};
@@ -21,7 +22,7 @@ use prost::Message;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// A running member, as its services see it; cheap to clone.
@@ -48,6 +49,8 @@ pub struct Inner {
     pub quota: QuotaGuard,
     /// Sweeps, flushes and snapshots.
     pub keeper: Arc<Keeper>,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
     /// Becomes true when the member stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -106,12 +109,27 @@ impl Node {
     /// - Errors: in etcd's words. `Timeout` and `LeaderChanged` leave the outcome unknown.
     pub async fn propose(&self, request: Request) -> Result<Response, Error> {
         self.0.quota.admit(self, &request).await?;
-        self.0.driver.propose(request).await
+        let outcome = self.0.driver.propose(request).await;
+        if matches!(outcome, Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged | Error::Stopped)) {
+            self.0.metrics.server.proposals_failed_total.inc();
+        }
+        outcome
     }
 
     /// Waits for a read point that covers everything acknowledged before the call.
     pub async fn linearize(&self) -> Result<(), Error> {
-        self.0.driver.read().await.map(|_| ())
+        let server = &self.0.metrics.server;
+        match self.0.driver.read().await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let metric = match error {
+                    Error::Timeout => &server.slow_read_indexes_total,
+                    _ => &server.read_indexes_failed_total,
+                };
+                metric.inc();
+                Err(error)
+            }
+        }
     }
 
     /// The header of an answer; `revision` 0 is filled with the current one.
@@ -126,10 +144,18 @@ impl Node {
 
     /// Serves a checked range (linearizable unless `serializable`).
     pub async fn range(&self, request: pb::RangeRequest) -> Result<RangeReply, Error> {
-        if !request.serializable {
-            self.linearize().await?;
-        }
-        self.0.reads.range(&request).await
+        let (began, metrics) = (Instant::now(), &self.0.metrics);
+        let reply = async {
+            if !request.serializable {
+                self.linearize().await?;
+            }
+            metrics.mvcc.range_total.inc();
+            self.0.reads.range(&request).await
+        };
+        let reply = reply.await;
+        let success = if reply.is_ok() { "true" } else { "false" };
+        metrics.server.range_duration_seconds.with_label_values(&[success]).observe(began.elapsed().as_secs_f64());
+        reply
     }
 
     /// Serves a txn that only reads (all its flat operations are ranges, or it has none).
@@ -148,7 +174,12 @@ impl Node {
         };
         let _held = self.0.reads.reserve(held).await;
         let reads = self.0.reads.clone();
-        self.blocking(move || txn::read(&reads.state.read(), &request, &*reads.values)).await?
+        let response = self.blocking(move || txn::read(&reads.state.read(), &request, &*reads.values)).await??;
+        let mut counts = Counts::default();
+        counts.txn(&response);
+        self.0.metrics.mvcc.range_total.inc_by(counts.ranges);
+        self.0.metrics.mvcc.txn_total.inc_by(counts.txns);
+        Ok(response)
     }
 
     /// Compacts; with `physical` it answers once the old revisions are gone from memory.
@@ -170,6 +201,9 @@ impl Node {
     pub async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         let header = self.header(0);
         let ttl = self.0.driver.keep_alive(LeaseId(id)).await?;
+        if ttl > 0 {
+            self.0.metrics.lease.renewed_total.inc();
+        }
         Ok(pb::LeaseKeepAliveResponse { header: Some(header), id, ttl })
     }
 
@@ -206,7 +240,7 @@ impl Node {
 
     /// (hash, compact revision, hashed revision), as etcd computes them.
     pub async fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), Error> {
-        let reads = self.0.reads.clone();
+        let (began, reads) = (Instant::now(), self.0.reads.clone());
         let (mut job, view) = {
             let state = reads.state.read();
             let job = HashJob::new(&state.mvcc, revision)?;
@@ -232,15 +266,18 @@ impl Node {
                 }
             })
             .await??;
+        self.0.metrics.mvcc.hash_rev_duration_seconds.observe(began.elapsed().as_secs_f64());
         Ok((hash.hash, hash.compact_revision, hash.hash_revision))
     }
 
     /// A checksum of the whole replicated state, for tests.
     pub async fn hash(&self) -> Result<u32, Error> {
+        let began = Instant::now();
         let (keys, ..) = self.hash_kv(0).await?;
         let mut meta = self.0.reads.state.read().to_meta();
         // How far a member is, and by which entries, is not what it holds.
         (meta.applied_index, meta.applied_term, meta.chain_digest, meta.windows) = (0, 0, 0, Vec::new());
+        self.0.metrics.mvcc.hash_duration_seconds.observe(began.elapsed().as_secs_f64());
         Ok(crc32c::crc32c_append(keys, &meta.encode_to_vec()))
     }
 

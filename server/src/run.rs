@@ -35,7 +35,7 @@ use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::store::{Blocks, Values};
 use mechi_replica::types::MemberId;
 use mechi_replica::wal::WalOptions;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -78,7 +78,8 @@ async fn life(config: &Config) -> Result<()> {
     let member = Member::open(config)?;
     let node = member.node.clone();
     let compactor = tokio::spawn(compactor::run(node.clone(), retention(config)));
-    let looker = tokio::spawn(look(member.space.clone(), node.clone(), member.metrics.clone(), member.pending.clone()));
+    let refresh = refresher(node.clone(), member.metrics.clone(), member.pending.clone());
+    let looker = tokio::spawn(look(member.space.clone(), refresh.clone()));
     let (shutdown, stopped) = signals::channel(false);
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
@@ -90,7 +91,7 @@ async fn life(config: &Config) -> Result<()> {
     // etcd's suites of all versions wait for one of these three lines.
     tracing::info!(cluster_version = CLUSTER_VERSION, "enabled capabilities for version");
     tracing::info!(name = config.name, "published local member to cluster through raft");
-    let shared = http::Shared::new(Arc::new(node.clone()), member.metrics.clone(), config);
+    let shared = http::Shared::new(Arc::new(node.clone()), member.metrics.clone(), config).refreshed_by(refresh);
     let options = grpc::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
@@ -131,18 +132,23 @@ fn retention(config: &Config) -> Retention {
     match config.auto_compaction {
         None => Retention::Off,
         Some(AutoCompaction::Periodic(period)) => Retention::Period(period),
-        Some(AutoCompaction::Revision(kept)) => Retention::Revisions(kept),
+        Some(AutoCompaction::Revision(kept)) => Retention::Revisions(kept, config.auto_compaction_revision_interval),
     }
 }
 
+/// What brings the gauges up to date; whoever calls it, each difference is counted once.
+fn refresher(node: Node, metrics: Arc<Metrics>, pending: Pending) -> Arc<dyn Fn() + Send + Sync> {
+    let counting = Mutex::new(Counting::default());
+    Arc::new(move || gauges::refresh(&metrics, &node, &pending, &mut counting.lock()))
+}
+
 /// Looks at the disk and at the gauges now and then, until it is dropped.
-async fn look(space: Arc<Space>, node: Node, metrics: Arc<Metrics>, pending: Pending) {
-    let mut counting = Counting::default();
+async fn look(space: Arc<Space>, refresh: Arc<dyn Fn() + Send + Sync>) {
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         interval.tick().await;
         space.look();
-        gauges::refresh(&metrics, &node, &pending, &mut counting);
+        refresh();
     }
 }
 
@@ -276,6 +282,7 @@ impl Member {
             applied: applied.0,
             snapshot: snapshots.last().map_or(0, Manifest::index),
             leases,
+            lease_checkpoint_ms: millis(config.lease_checkpoint_interval),
             request_timeout: Duration::from_secs(5) + config.election_timeout * 2,
         };
         let free_space = space.clone();
@@ -288,7 +295,7 @@ impl Member {
         let Driver { handle, wal, committed, driver_thread, wal_thread } =
             driver::start(driver_config, log, hooks, pending.clone())?;
 
-        let keeping = Keeping::new(views, space.clone(), wal.clone(), handle.clone(), fatal.clone());
+        let keeping = Keeping::new(views, space.clone(), wal.clone(), handle.clone(), fatal.clone(), metrics.clone());
         let keeper_config = KeeperConfig {
             disk: disk.clone(),
             snapshots: recovery::SNAP_DIR.to_owned(),
@@ -309,14 +316,14 @@ impl Member {
             driver: handle.clone(),
             progress: progress.clone(),
             backpressure: Box::new(move || room.wait_for_room(ROOM_TIMEOUT)),
-            observe: Box::new(move |out: &Outcomes| {
+            observe: Box::new(move |out: &Outcomes, seconds| {
                 if let Some(revisions) = &out.revisions {
                     observed.advance(*revisions.end());
                 }
                 if out.compaction.is_some() {
                     compacted.wake();
                 }
-                gauges::outcomes(&counted, out);
+                gauges::outcomes(&counted, out, seconds);
             }),
             counted: Box::new(move |mvcc, from, seconds| gauges::entry(&slow, mvcc, from, seconds)),
             fatal,
@@ -339,6 +346,7 @@ impl Member {
             watches,
             progress,
             keeper: keeper.clone(),
+            metrics: metrics.clone(),
             stopping: stopped,
         });
         let peer_urls = config.advertise_peer_urls.iter().map(ToString::to_string).collect();

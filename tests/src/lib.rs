@@ -8,3 +8,4 @@ pub mod process;
 pub mod raw;
 pub mod rng;
 pub mod run;
+pub mod wire;

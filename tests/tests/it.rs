@@ -16,3 +16,15 @@ mod crash;
 mod etcd_client;
 #[path = "it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/http.rs"]
+mod http;
+#[path = "it/kv.rs"]
+mod kv;
+#[path = "it/lease.rs"]
+mod lease;
+#[path = "it/maintenance.rs"]
+mod maintenance;
+#[path = "it/quota.rs"]
+mod quota;
+#[path = "it/watch.rs"]
+mod watch;

@@ -164,6 +164,13 @@ pub const WAL_RECYCLED_SEGMENTS: usize = 4;
 /// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
 pub const WAL_NOTE_BYTES: u64 = 64 << 10;
 
+/// Milliseconds between two looks at the clock from which on the process is taken to have been stopped.
+pub const LEASE_PAUSE_MS: u64 = 1_000;
+
+/// Milliseconds after a stop of the process in which no lease is ended: keep-alives that waited in the connections
+/// meanwhile are read first.
+pub const LEASE_PAUSE_GRACE_MS: u64 = 1_000;
+
 /// Milliseconds after which a lease's end is proposed again when its proposal was refused.
 pub const LEASE_EXPIRE_RETRY_MS: u64 = 1_000;
 

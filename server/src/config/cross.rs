@@ -90,6 +90,8 @@ pub fn config(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Config, String
             reuse_address: boolean(flags, "socket-reuse-address"),
         },
         auto_compaction: auto_compaction(flags)?,
+        auto_compaction_revision_interval: positive(flags, "auto-compaction-revision-interval")?,
+        lease_checkpoint_interval: positive(flags, "lease-checkpoint-interval")?,
         watch_progress_interval: match value::duration(
             "watch-progress-notify-interval",
             flags.get("watch-progress-notify-interval"),
@@ -105,6 +107,15 @@ pub fn config(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Config, String
         store_flush_interval: value::duration("store-flush-interval", flags.get("store-flush-interval"))?,
         features: features(flags)?,
     })
+}
+
+/// A duration of at least a millisecond.
+fn positive(flags: &Flags, name: &str) -> Result<Duration, String> {
+    let duration = value::duration(name, flags.get(name))?;
+    if duration < Duration::from_millis(1) {
+        return Err(format!("--{name} must be at least 1ms (set to {duration:?})"));
+    }
+    Ok(duration)
 }
 
 /// Refuses what must not be neglected, and gathers what is neglected harmlessly into one warning.

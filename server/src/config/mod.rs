@@ -72,6 +72,10 @@ pub struct Config {
     pub socket: SocketOptions,
     /// What is compacted without being asked.
     pub auto_compaction: Option<AutoCompaction>,
+    /// Time between two looks of the auto-compaction by revision.
+    pub auto_compaction_revision_interval: Duration,
+    /// Time between two notes of a lease's remaining time.
+    pub lease_checkpoint_interval: Duration,
     /// Time between progress notifications of a watch that asked for them.
     pub watch_progress_interval: Duration,
     /// Origins that browsers may call from.

@@ -225,6 +225,8 @@ pub static FLAGS: &[Flag] = &[
 
     flag(Mechi, "memory-limit", Bytes, "", Acts, "Memory to stay within (bytes, 512MiB, 2GiB); half of the cgroup's or the machine's if not set."),
     flag(Mechi, "store-flush-interval", Duration, "1m0s", Acts, "How long a change may wait for the working store; no acknowledgement waits for it."),
+    flag(Mechi, "auto-compaction-revision-interval", Duration, "5m0s", Acts, "Time between two looks of the auto compaction by revision."),
+    flag(Mechi, "lease-checkpoint-interval", Duration, "5m0s", Acts, "Time between two notes of a lease's remaining time, which a restart starts from."),
 
     flag(Unsafe, "unsafe-no-fsync", Bool, "false", Inert, "Go without fsync; Mechi never does."),
     flag(Unsafe, "force-new-cluster", Bool, "false", Refused(NOT_FORCED), "Force to create a new one-member cluster."),

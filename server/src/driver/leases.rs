@@ -12,10 +12,14 @@ use mechi_replica::apply::LeaseEvent;
 use mechi_replica::apply::lease::Leases as Table;
 use mechi_replica::effect::{Role, RoleKind};
 use mechi_replica::lease::lessor::{Lessor, Remaining, Renewal};
-use mechi_replica::limits::{LEASE_EXPIRE_BATCH_MAX, LEASE_EXPIRE_RETRY_MS, PENDING_REQUESTS_MAX};
+use mechi_replica::limits::{
+    LEASE_EXPIRE_BATCH_MAX, LEASE_EXPIRE_RETRY_MS, LEASE_PAUSE_GRACE_MS, PENDING_REQUESTS_MAX,
+};
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::types::{LeaseId, MonoMillis, Term};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::oneshot;
 
 /// Ids of commands that no client waits for begin here; clients' ids count up from 1.
@@ -32,6 +36,10 @@ pub(super) struct Leases {
     extend_ms: u64,
     promoting: Option<Term>,
     checking: bool,
+    /// No lease is ended before: the process was stopped for a while.
+    paused_until: MonoMillis,
+    /// Leases that ended by this member's wish.
+    expired: Arc<AtomicU64>,
     commands: u64,
     /// Wishes that may still be refused, by command id.
     wishes: BTreeMap<u64, LeaseExpire>,
@@ -40,17 +48,29 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    pub(super) fn new(leases: Vec<mechipb::Lease>, extend_ms: u64) -> Self {
+    pub(super) fn new(leases: Vec<mechipb::Lease>, extend_ms: u64, checkpoint_interval_ms: u64) -> Self {
         Self {
             table: leases.into_iter().map(|lease| (LeaseId(lease.id), lease)).collect(),
-            lessor: Lessor::default(),
+            lessor: Lessor::new(checkpoint_interval_ms),
             extend_ms,
             promoting: None,
             checking: false,
+            paused_until: MonoMillis::default(),
+            expired: Arc::default(),
             commands: 0,
             wishes: BTreeMap::new(),
             clearing: BTreeMap::new(),
         }
+    }
+
+    /// Counts the leases that ended by this member's wish.
+    pub(super) fn expired(&self) -> Arc<AtomicU64> {
+        self.expired.clone()
+    }
+
+    /// Takes note that the process was stopped until `now`, as by SIGSTOP or a suspended machine.
+    pub(super) fn paused(&mut self, now: MonoMillis) {
+        self.paused_until = MonoMillis(now.0 + LEASE_PAUSE_GRACE_MS);
     }
 
     /// Takes note of a change in leadership; returns whether a read point is now wanted for [`Leases::promote`].
@@ -104,7 +124,9 @@ impl Leases {
                     if self.table.get(&id).is_some_and(|lease| lease.grant_index == grant_index) {
                         self.table.remove(&id);
                     }
+                    let wishes = self.wishes.len();
                     self.wishes.retain(|_, wish| (wish.id, wish.grant_index) != (id.0, grant_index));
+                    self.expired.fetch_add((wishes - self.wishes.len()) as u64, Relaxed);
                     self.cleared(id, now);
                 }
                 LeaseEvent::Checkpointed { id, grant_index, remaining_ttl } => {
@@ -183,7 +205,7 @@ impl Leases {
     /// Returns the term in which a read point is wanted because some lease is overdue; one at a time.
     pub(super) fn wants_expiry_check(&mut self, now: MonoMillis) -> Option<Term> {
         let term = self.lessor.term()?;
-        if self.checking || self.lessor.next_due().is_none_or(|due| due > now) {
+        if self.checking || now < self.paused_until || self.lessor.next_due().is_none_or(|due| due > now) {
             return None;
         }
         self.checking = true;

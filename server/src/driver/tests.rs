@@ -69,6 +69,7 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
         applied: 0,
         snapshot: 0,
         leases,
+        lease_checkpoint_ms: 300_000,
         request_timeout: Duration::from_secs(20),
     };
     let hooks = DriverHooks {

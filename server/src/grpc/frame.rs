@@ -5,12 +5,17 @@ use crate::grpc::metadata::Kind;
 use crate::grpc::status::Status;
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use prost::Message;
+use std::io::Read;
 
 /// Bytes before each message: one of flags, four of length.
 pub const PREFIX_BYTES: usize = 5;
+
+/// The prefix's flag of a message that is compressed.
+const COMPRESSED: u8 = 1;
 
 /// The messages of one request, in order.
 ///
@@ -22,13 +27,14 @@ pub struct Messages {
     /// The beginning of a torn message, prefix included; empty between messages.
     torn: BytesMut,
     bytes_max: usize,
+    /// The compression that a message marked as compressed has; only gzip is known.
     encoding: Option<String>,
     /// Refusals of a unary call's message are worded otherwise than those of a stream's.
     streaming: bool,
 }
 
 impl Messages {
-    /// Reads `body` under a limit of `bytes_max` per message; `headers` name the compression, which is refused.
+    /// Reads `body` under a limit of `bytes_max` per message, compressed and not; `headers` name the compression.
     pub fn new(kind: Kind, headers: &HeaderMap, body: Body, bytes_max: usize) -> Self {
         let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding, streaming: kind != Kind::Unary }
@@ -36,7 +42,8 @@ impl Messages {
 
     /// Waits for the next message; `None` once the client has sent its last. Safe to drop and call again.
     ///
-    /// - Errors: a message above the limit (before it is read), a compressed or a cut one, a reset stream.
+    /// - Errors: a message above the limit (before it is read or while it is unpacked), one of an unknown compression,
+    ///   a cut one, a reset stream.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = self.take()? {
@@ -78,15 +85,15 @@ impl Messages {
                 && let Some(bytes) = self.length(&self.chunk)?
                 && self.chunk.len() - PREFIX_BYTES >= bytes
             {
-                self.chunk.advance(PREFIX_BYTES);
-                return Ok(Some(self.chunk.split_to(bytes)));
+                let frame = self.chunk.split_to(PREFIX_BYTES + bytes);
+                return self.unframe(frame).map(Some);
             }
             let wanted = self.length(&self.torn)?.map_or(PREFIX_BYTES, |bytes| PREFIX_BYTES + bytes);
             let taken = self.chunk.split_to(self.chunk.len().min(wanted - self.torn.len()));
             self.torn.extend_from_slice(&taken);
             if self.length(&self.torn)?.is_some_and(|bytes| self.torn.len() == PREFIX_BYTES + bytes) {
-                self.torn.advance(PREFIX_BYTES);
-                return Ok(Some(self.torn.split().freeze()));
+                let frame = self.torn.split().freeze();
+                return self.unframe(frame).map(Some);
             }
         }
         Ok(None)
@@ -100,7 +107,8 @@ impl Messages {
         let (flag, bytes) = (frame.get_u8(), frame.get_u32());
         match flag {
             0 => {}
-            1 => return Err(Status::compressed(self.encoding.as_deref())),
+            COMPRESSED if self.encoding.as_deref() == Some("gzip") => {}
+            COMPRESSED => return Err(Status::compressed(self.encoding.as_deref())),
             other => return Err(Status::bad_frame(other)),
         }
         if bytes as usize > self.bytes_max {
@@ -108,6 +116,26 @@ impl Messages {
         }
         Ok(Some(bytes as usize))
     }
+
+    /// The message of a whole frame whose prefix was checked.
+    fn unframe(&self, mut frame: Bytes) -> Result<Bytes, Status> {
+        let flag = frame.get_u8();
+        frame.advance(PREFIX_BYTES - 1);
+        if flag == COMPRESSED { unpack(&frame, self.bytes_max) } else { Ok(frame) }
+    }
+}
+
+/// Unpacks gzip, of which at most `bytes_max` bytes and one more come out: a small message may be a bomb.
+///
+/// - Source: grpc-go `rpc_util.go`, `decompress`.
+fn unpack(packed: &[u8], bytes_max: usize) -> Result<Bytes, Status> {
+    let mut unpacked = Vec::new();
+    let mut reader = MultiGzDecoder::new(packed).take(bytes_max as u64 + 1);
+    reader.read_to_end(&mut unpacked).map_err(|error| Status::malformed_gzip(&error))?;
+    if unpacked.len() > bytes_max {
+        return Err(Status::unpacked_too_large(bytes_max));
+    }
+    Ok(unpacked.into())
 }
 
 /// Writes the prefix of a message of `bytes` bytes.
@@ -142,6 +170,7 @@ mod tests {
     use http_body_util::StreamBody;
     use mechi_proto::etcdserverpb as pb;
     use proptest::prelude::*;
+    use std::io::Write;
 
     fn messages(chunks: Vec<Bytes>, bytes_max: usize) -> Messages {
         let frames = stream::iter(chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk))));
@@ -194,16 +223,51 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_message_is_refused() {
+    fn a_message_of_an_unknown_compression_is_refused() {
         let mut frame = framed(b"x");
         frame[0] = 1;
         let mut plain = messages(vec![frame.clone().into()], 40);
         assert_eq!(next(&mut plain).unwrap_err().code(), Code::Internal);
-        let mut gzip = messages(vec![frame.into()], 40);
-        gzip.encoding = Some("gzip".into());
-        let refused = next(&mut gzip).unwrap_err();
-        assert_eq!(refused.text(), "grpc: Decompressor is not installed for grpc-encoding \"gzip\"");
+        let mut snappy = messages(vec![frame.into()], 40);
+        snappy.encoding = Some("snappy".into());
+        let refused = next(&mut snappy).unwrap_err();
+        assert_eq!(refused.text(), "grpc: Decompressor is not installed for grpc-encoding \"snappy\"");
         assert_eq!(refused.code(), Code::Unimplemented);
+    }
+
+    /// A frame whose message is packed with gzip, as it comes in two pieces.
+    fn gzip(message: &[u8], bytes_max: usize) -> Messages {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(message).unwrap();
+        let mut frame = framed(&encoder.finish().unwrap());
+        frame[0] = COMPRESSED;
+        let rest = frame.split_off(7);
+        let mut messages = messages(vec![frame.into(), rest.into()], bytes_max);
+        messages.encoding = Some("gzip".into());
+        messages
+    }
+
+    #[test]
+    fn a_message_packed_with_gzip_is_unpacked() {
+        assert_eq!(next(&mut gzip(b"hello", 100)).unwrap().unwrap(), "hello");
+        assert_eq!(next(&mut gzip(b"", 100)).unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn a_gzip_bomb_is_refused_at_the_limit() {
+        assert_eq!(next(&mut gzip(&[7; 100_000], 100_000)).unwrap().unwrap().len(), 100_000);
+        let refused = next(&mut gzip(&[7; 100_001], 100_000)).unwrap_err();
+        assert_eq!(refused.text(), "grpc: received message after decompression larger than max 100000");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn bytes_that_are_no_gzip_are_refused() {
+        let mut frame = framed(b"not packed");
+        frame[0] = COMPRESSED;
+        let mut messages = messages(vec![frame.into()], 40);
+        messages.encoding = Some("gzip".into());
+        assert_eq!(next(&mut messages).unwrap_err().code(), Code::Internal);
     }
 
     #[test]

@@ -96,7 +96,17 @@ impl Status {
         Self::new(Code::Internal, text)
     }
 
-    /// A message marked as compressed; no compression is offered.
+    /// A packed message that is larger than the limit once it is unpacked, in grpc-go's words.
+    pub fn unpacked_too_large(bytes_max: usize) -> Self {
+        Self::new(Code::ResourceExhausted, format!("grpc: received message after decompression larger than max {bytes_max}"))
+    }
+
+    /// A message that is not packed as its call says.
+    pub fn malformed_gzip(error: &std::io::Error) -> Self {
+        Self::new(Code::Internal, format!("grpc: failed to decompress the message: {error}"))
+    }
+
+    /// A message marked as compressed by what is not known here; only gzip is.
     pub fn compressed(encoding: Option<&str>) -> Self {
         match encoding {
             None | Some("identity") => {

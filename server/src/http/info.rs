@@ -23,6 +23,7 @@ pub(super) fn peer_routes() -> Router<Shared> {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
+    (shared.refresh)();
     let text = shared.metrics.render(&shared.member.status());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -61,12 +61,19 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     cors: Allowed,
     host_whitelist: Allowed,
+    refresh: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Shared {
     /// Gathers what the handlers need.
     pub fn new(member: Arc<dyn Member>, metrics: Arc<Metrics>, config: &Config) -> Self {
-        Self { member, metrics, cors: config.cors.clone(), host_whitelist: config.host_whitelist.clone() }
+        let (cors, host_whitelist) = (config.cors.clone(), config.host_whitelist.clone());
+        Self { member, metrics, cors, host_whitelist, refresh: Arc::new(|| ()) }
+    }
+
+    /// Calls `refresh` before every scrape, to bring up to date what is otherwise set now and then.
+    pub fn refreshed_by(self, refresh: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { refresh, ..self }
     }
 }
 

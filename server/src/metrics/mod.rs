@@ -57,6 +57,9 @@ impl Metrics {
         };
         metrics.server.version.with_label_values(&[ETCD_VERSION]).set(1);
         metrics.server.go_version.with_label_values(&["none"]).set(1);
+        // etcd counts a member among those that it knows itself.
+        let id = format!("{member:x}");
+        metrics.network.known_peers.with_label_values(&[&id, &id]).set(1);
         metrics.server.id.with_label_values(&[&format!("{member:x}")]).set(1);
         // The cluster's version is a major and a minor here, as etcd shows it.
         let cluster = CLUSTER_VERSION.rsplit_once('.').map_or(CLUSTER_VERSION, |(minor, _)| minor);

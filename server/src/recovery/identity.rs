@@ -23,7 +23,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Encodes it; docs/formats-store.md has the byte table.
+    /// Encodes it; docs/formats.md has the byte table.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&FORMAT.to_le_bytes());

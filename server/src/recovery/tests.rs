@@ -129,7 +129,7 @@ fn a_cleanly_closed_store_is_used_after_a_restart_of_the_machine_but_once() {
 
 #[cfg(feature = "mutants")]
 #[test]
-fn using_the_store_after_a_power_cut_is_noticed() {
+fn the_mutant_that_uses_the_store_after_a_power_cut_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     drop(run(dir.path()));
     let opened = mechi_replica::mutants::with("use_sled_after_power_cut", || open(&settings(dir.path(), "boot-2")));

@@ -62,6 +62,12 @@ pub trait Hooks: Send + 'static {
     fn snapshot_made(&self, manifest: &Manifest, trim: u64);
     /// Something failed that this member cannot go on from.
     fn fatal(&self, error: Fatal);
+    /// A batch went into the store; for the metrics.
+    fn committed(&self, _took: Duration) {}
+    /// A snapshot was built; for the metrics.
+    fn snapshot_took(&self, _took: Duration) {}
+    /// Old revisions left the memory; for the metrics.
+    fn swept(&self, _revisions: usize, _took: Duration) {}
 }
 
 /// Where the keeper works.
@@ -124,6 +130,7 @@ impl Keeper {
             dirty_since: None,
             flush: None,
             builder: None,
+            building_since: Instant::now(),
             hash: None,
             retry_after: None,
             waiting: Vec::new(),
@@ -216,6 +223,8 @@ struct Work {
     dirty_since: Option<Instant>,
     flush: Option<Flush>,
     builder: Option<Builder<RealDisk>>,
+    /// When `builder` began.
+    building_since: Instant,
     hash: Option<HashJob>,
     retry_after: Option<Instant>,
     waiting: Vec<Waiting>,
@@ -346,14 +355,18 @@ impl Work {
         if !entries.is_empty() {
             let batch = flush.batch(&entries);
             if !batch.is_empty() {
+                let began = Instant::now();
                 self.store.commit(batch)?;
+                self.hooks.committed(began.elapsed());
             }
             return Ok(true);
         }
         if let Some(flush) = self.flush.take() {
             let finished = flush.finish()?;
             for batch in finished.batches {
+                let began = Instant::now();
                 self.store.commit(batch)?;
+                self.hooks.committed(began.elapsed());
             }
             self.flusher.flushed_with(&*self.store, finished.applied)?;
             self.state.write().mvcc.set_flushed(finished.applied.revision);
@@ -369,6 +382,7 @@ impl Work {
             let meta = applied.state(&*self.store)?;
             let KeeperConfig { disk, snapshots, member, .. } = &self.config;
             let previous = self.snapshots.last();
+            self.building_since = Instant::now();
             self.builder = Some(Builder::new(disk.clone(), snapshots, *member, applied, meta, previous));
             self.wanted.snapshot = false;
         }
@@ -384,7 +398,10 @@ impl Work {
             }
         };
         match result {
-            Ok(manifest) => self.snapshot_made(manifest)?,
+            Ok(manifest) => {
+                self.hooks.snapshot_took(self.building_since.elapsed());
+                self.snapshot_made(manifest)?;
+            }
             Err(Error::Fatal(error)) => return Err(error),
             Err(Error::Full(error)) => {
                 tracing::warn!(%error, "no snapshot: the disk is full");
@@ -437,6 +454,7 @@ impl Work {
         if self.flush.is_none() && !self.flusher.is_full() {
             // The lock first: a view that opens before it is seen, one that opens after it reads what is left.
             let mut state = self.state.write();
+            let began = Instant::now();
             let floor = self.hooks.floor();
             let compacted = state.mvcc.compact_revision();
             let sweep = state.mvcc.sweep(floor, SLICE_KEYS_MAX);
@@ -444,6 +462,9 @@ impl Work {
             let held_back = floor < compacted && sweep.removed.is_empty() && sweep.hash.is_none();
             swept.finished = sweep.done || held_back;
             swept.nothing_left = swept.finished;
+            if !sweep.removed.is_empty() {
+                self.hooks.swept(sweep.removed.len(), began.elapsed());
+            }
             self.hash = sweep.hash;
             self.flusher.removed(compacted, sweep.removed);
         }

@@ -156,6 +156,8 @@ pub(super) fn grant(
 /// Revokes the lease: its keys are deleted, ascending, in one revision.
 pub(super) fn revoke(state: &mut State, id: LeaseId, out: &mut Outcomes) -> Result<Response, Error> {
     let lease = state.leases.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
+    out.counts.deletes += lease.keys.len() as u64;
+    out.counts.txns += u64::from(lease.keys.len() > 1);
     let mut write = state.mvcc.write();
     for key in &lease.keys {
         write.delete(key);

@@ -50,6 +50,49 @@ pub struct Outcomes {
     pub alarms_changed: bool,
     /// Whether the cluster's id, a member, or what is known of one changed.
     pub members_changed: bool,
+    /// What was done, for the metrics.
+    pub counts: Counts,
+}
+
+/// Operations as etcd counts them: by what was asked, not by how many keys it touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ranges in txns that went through the log.
+    pub ranges: u64,
+    /// Puts, alone and in txns.
+    pub puts: u64,
+    /// Deletions, alone and in txns, and one for each key of a lease that ended.
+    pub deletes: u64,
+    /// Txns of more than one operation.
+    pub txns: u64,
+    /// (etcd's name of the command, whether it succeeded) of this boot's own commands, in order.
+    pub commands: Vec<(&'static str, bool)>,
+}
+
+impl Counts {
+    /// Counts the operations that a txn ran, nested ones too.
+    pub fn txn(&mut self, done: &pb::TxnResponse) {
+        let before = self.operations();
+        self.branch(done);
+        self.txns += u64::from(self.operations() - before > 1);
+    }
+
+    fn branch(&mut self, done: &pb::TxnResponse) {
+        use pb::response_op::Response::{ResponseDeleteRange, ResponsePut, ResponseRange, ResponseTxn};
+        for op in &done.responses {
+            match &op.response {
+                Some(ResponseRange(_)) => self.ranges += 1,
+                Some(ResponsePut(_)) => self.puts += 1,
+                Some(ResponseDeleteRange(_)) => self.deletes += 1,
+                Some(ResponseTxn(nested)) => self.branch(nested),
+                None => {}
+            }
+        }
+    }
+
+    fn operations(&self) -> u64 {
+        self.ranges + self.puts + self.deletes
+    }
 }
 
 /// A change of leases.
@@ -117,6 +160,7 @@ pub fn apply(
                 digest = chain(digest, &link(state, entry_crc, status_code(&outcome)));
                 note_revisions(out, before, state.mvcc.revision());
                 if awaited {
+                    out.counts.commands.push((name(request), outcome.is_ok()));
                     out.answers.push((command.id, outcome));
                 }
             }
@@ -140,9 +184,20 @@ impl Context<'_> {
             return Ok(Err(Error::Corrupt));
         }
         let outcome = match request {
-            Request::Put(put) => return self.put(state, put),
-            Request::DeleteRange(delete) => return self.delete_range(state, delete),
-            Request::Txn(txn) => return Ok(txn::txn(state, txn, self.awaited, self.values)?.map(Response::Txn)),
+            Request::Put(put) => {
+                let done = self.put(state, put)?;
+                out.counts.puts += u64::from(done.is_ok());
+                done
+            }
+            Request::DeleteRange(delete) => {
+                out.counts.deletes += 1;
+                self.delete_range(state, delete)?
+            }
+            Request::Txn(txn) => {
+                let done = txn::txn(state, txn, self.awaited, self.values)?;
+                done.iter().for_each(|done| out.counts.txn(done));
+                done.map(Response::Txn)
+            }
             Request::Compaction(compaction) => compact::compact(state, compaction, out),
             Request::LeaseGrant(grant) => lease::grant(state, grant, self.entry.index, out),
             Request::LeaseRevoke(revoke) => lease::revoke(state, LeaseId(revoke.id), out),
@@ -172,6 +227,22 @@ impl Context<'_> {
         let mut write = state.mvcc.write();
         let done = kv::delete_range(&mut write, &mut state.leases, delete, self.awaited, self.values)?;
         Ok(Ok(Response::DeleteRange(done)))
+    }
+}
+
+/// The command's name as `etcd_server_apply_duration_seconds` has it.
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Put(_) => "Put",
+        Request::DeleteRange(_) => "DeleteRange",
+        Request::Txn(_) => "Txn",
+        Request::Compaction(_) => "Compaction",
+        Request::LeaseGrant(_) => "LeaseGrant",
+        Request::LeaseRevoke(_) | Request::LeaseExpire(_) => "LeaseRevoke",
+        Request::LeaseCheckpoint(_) => "LeaseCheckpoint",
+        Request::Alarm(_) => "Alarm",
+        Request::MemberPublish(_) => "ClusterMemberAttrSet",
+        Request::ClusterInit(_) => "ClusterVersionSet",
     }
 }
 

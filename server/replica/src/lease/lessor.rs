@@ -17,12 +17,20 @@ pub const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1_000;
 ///
 /// Invariant: a lease is in `deadlines` unless its expiry was proposed and not yet answered; in `notes` only while it
 /// is in `deadlines`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lessor {
+    checkpoint_interval_ms: u64,
     term: Option<Term>,
     leases: BTreeMap<LeaseId, Held>,
     deadlines: BTreeSet<(MonoMillis, LeaseId)>,
     notes: BTreeSet<(MonoMillis, LeaseId)>,
+}
+
+impl Default for Lessor {
+    /// Notes remaining times as often as etcd does.
+    fn default() -> Self {
+        Self::new(CHECKPOINT_INTERVAL_MS)
+    }
 }
 
 /// One lease as its leader times it.
@@ -61,6 +69,17 @@ pub struct Remaining {
 }
 
 impl Lessor {
+    /// Makes a lessor that times nothing yet and will note the remaining time of leases that live longer than this.
+    pub fn new(checkpoint_interval_ms: u64) -> Self {
+        Self {
+            checkpoint_interval_ms,
+            term: None,
+            leases: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            notes: BTreeSet::new(),
+        }
+    }
+
     /// Begins to time the leases of the state, when this member leads and has applied an entry of its own term.
     ///
     /// A lease starts with what its last note left, else with its whole TTL, and `extend_ms` (an election timeout)
@@ -77,7 +96,7 @@ impl Lessor {
 
     /// Stops: another member may lead, and times the leases from now on.
     pub fn demote(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.checkpoint_interval_ms);
     }
 
     /// The term it times leases for; `None` if this member does not lead.
@@ -119,7 +138,7 @@ impl Lessor {
         if held.noted {
             // No new note while the clearing is on its way: once that is applied, nothing must be left to clear.
             if let Some(note) = held.note {
-                let next = after(now, CHECKPOINT_INTERVAL_MS);
+                let next = after(now, self.checkpoint_interval_ms);
                 held.note = Some(next);
                 self.notes.remove(&(note, id));
                 self.notes.insert((next, id));
@@ -191,8 +210,8 @@ impl Lessor {
                 held.noted = true;
                 checkpoints.push(LeaseCheckpoint { id: id.0, remaining_ttl: left as i64 });
             }
-            if left_ms(held, now) > CHECKPOINT_INTERVAL_MS {
-                let next = after(now, CHECKPOINT_INTERVAL_MS);
+            if left_ms(held, now) > self.checkpoint_interval_ms {
+                let next = after(now, self.checkpoint_interval_ms);
                 held.note = Some(next);
                 self.notes.insert((next, id));
             }
@@ -220,8 +239,8 @@ impl Lessor {
     fn hold(&mut self, id: LeaseId, ttl: i64, grant_index: Index, deadline: MonoMillis, noted: bool, now: MonoMillis) {
         let mut held = Held { ttl, grant_index, deadline, note: None, noted, expiring: false };
         self.deadlines.insert((deadline, id));
-        if left_ms(&held, now) > CHECKPOINT_INTERVAL_MS {
-            let due = after(now, CHECKPOINT_INTERVAL_MS);
+        if left_ms(&held, now) > self.checkpoint_interval_ms {
+            let due = after(now, self.checkpoint_interval_ms);
             held.note = Some(due);
             self.notes.insert((due, id));
         }

@@ -48,7 +48,7 @@ impl Manifest {
         format!("{:016x}-{:016x}{SUFFIX}", self.index(), self.term())
     }
 
-    /// Encodes it; docs/formats-store.md has the byte table.
+    /// Encodes it; docs/formats.md has the byte table.
     pub fn encode(&self) -> Vec<u8> {
         let state = self.meta.encode_to_vec();
         let mut out = Vec::with_capacity(HEADER_BYTES + state.len() + self.chunks.len() * DESCRIPTION_BYTES + 4);

@@ -84,7 +84,7 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Encodes it; docs/formats-store.md has the byte table.
+    /// Encodes it; docs/formats.md has the byte table.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(RECORD_BYTES);
         out.extend_from_slice(&[FORMAT, 0, 0, 0]);

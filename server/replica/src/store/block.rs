@@ -2,7 +2,7 @@
 //!
 //! The working store was found to deadlock with values of 7.5 KiB and to forget its cache bound at 15 KiB, and to
 //! cost twice the CPU per put at half this size. So a block never exceeds [`BLOCK_BYTES_MAX`]; a record that does
-//! not fit is cut into parts under consecutive keys. docs/formats-store.md has the byte tables.
+//! not fit is cut into parts under consecutive keys. docs/formats.md has the byte tables.
 
 use super::keys::{self, Key};
 use crate::limits::BLOCK_BYTES_MAX;
