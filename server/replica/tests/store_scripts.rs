@@ -10,7 +10,7 @@ use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes, apply};
 use mechi_replica::command;
 use mechi_replica::disk::sim::SimDisk;
-use mechi_replica::disk::{self, Disk};
+use mechi_replica::disk::{self, Disk, File};
 use mechi_replica::effect::{Entry, EntryKind};
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::{self, build, manifest::Manifest};
@@ -243,7 +243,7 @@ impl goldenscript::Runner for Script {
             // leftover NAME: a file that a killed process left behind.
             "leftover" => {
                 let name = args.next_pos().ok_or("want a name")?;
-                self.disk.create(&disk::join("snap", name))?;
+                self.disk.create(&disk::join("snap", name))?.write_at(b"half a file", 0)?;
             }
             // rebuild: the store is gone; the newest whole snapshot fills an empty one.
             "rebuild" => {
