@@ -13,7 +13,7 @@ use mechi_replica::store::mem::MemStore;
 use mechi_replica::store::restore::{rebuild, restore};
 use mechi_replica::types::KeyRange;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tempfile::TempDir;
 
 const NOBODY: Answer = Answer { member: 0, boot: 0 };
@@ -22,15 +22,15 @@ const NOBODY: Answer = Answer { member: 0, boot: 0 };
 #[derive(Clone)]
 struct Told {
     floor: Arc<AtomicI64>,
-    free: Arc<AtomicU64>,
+    full: Arc<AtomicBool>,
     made: Arc<Mutex<Vec<(u64, u64)>>>,
     fatal: Arc<Mutex<Option<String>>>,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        let (floor, free) = (Arc::new(AtomicI64::new(i64::MAX)), Arc::new(AtomicU64::new(u64::MAX)));
-        Self { floor, free, made: Arc::default(), fatal: Arc::default() }
+        let floor = Arc::new(AtomicI64::new(i64::MAX));
+        Self { floor, full: Arc::default(), made: Arc::default(), fatal: Arc::default() }
     }
 }
 
@@ -42,7 +42,7 @@ impl Hooks for Told {
         0
     }
     fn free_bytes(&self) -> u64 {
-        self.free.load(Ordering::SeqCst)
+        if self.full.load(Ordering::SeqCst) { 0 } else { u64::MAX }
     }
     fn snapshot_made(&self, manifest: &Manifest, trim: u64) {
         self.made.lock().push((manifest.index(), trim));
@@ -155,12 +155,12 @@ fn flushes_what_is_old_enough_by_itself() {
 #[test]
 fn a_flush_waits_for_room_on_the_disk() {
     let kept = Kept::new(64 << 20, Duration::ZERO);
-    kept.told.free.store(0, Ordering::SeqCst);
+    kept.told.full.store(true, Ordering::SeqCst);
     kept.put(1, 300);
     // A sweep is answered by the same thread, after it has looked at the flush.
     kept.keeper.sweep();
     assert_eq!(kept.in_store(), 0);
-    kept.told.free.store(u64::MAX, Ordering::SeqCst);
+    kept.told.full.store(false, Ordering::SeqCst);
     kept.until("a flush", |kept| kept.in_store() == 1);
 }
 
