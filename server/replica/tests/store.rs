@@ -11,6 +11,7 @@ use mechi_replica::command;
 use mechi_replica::disk::sim::SimDisk;
 use mechi_replica::disk::{self, Disk};
 use mechi_replica::effect::{Entry, EntryKind};
+use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::{self, build};
 use mechi_replica::store::applied::Applied;
@@ -53,6 +54,9 @@ enum Step {
     Delete(u8, u8),
     Compact(u8),
     Grant(i64),
+    /// Refused while there is no such lease.
+    PutLeased(u8, i64),
+    Revoke(i64),
     Flush,
     Sweep,
     Remove,
@@ -64,7 +68,9 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0u8..12, prop_oneof![8 => 0usize..300, 1 => 3_000usize..20_000]).prop_map(|(key, bytes)| Step::Put(key, bytes)),
         3 => (0u8..12, 0u8..4).prop_map(|(key, more)| Step::Delete(key, more)),
         2 => (0u8..100).prop_map(Step::Compact),
-        1 => (1i64..1_000).prop_map(Step::Grant),
+        2 => (1i64..4).prop_map(Step::Grant),
+        2 => (0u8..12, 1i64..4).prop_map(|(key, lease)| Step::PutLeased(key, lease)),
+        1 => (1i64..4).prop_map(Step::Revoke),
         2 => Just(Step::Flush),
         2 => Just(Step::Sweep),
         2 => Just(Step::Remove),
@@ -122,6 +128,10 @@ impl Member {
             Step::Grant(id) => {
                 self.propose(Request::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 60 }));
             }
+            Step::PutLeased(at, lease) => {
+                self.propose(Request::Put(pb::PutRequest { key: key(at), lease, ..Default::default() }));
+            }
+            Step::Revoke(id) => self.propose(Request::LeaseRevoke(pb::LeaseRevokeRequest { id })),
             Step::Flush => self.flush(),
             Step::Sweep => {
                 let sweep = self.state.mvcc.sweep(i64::MAX, 5);
@@ -154,9 +164,21 @@ fn replay(state: &mut State, entries: &[Entry], store: &impl Store) {
     }
 }
 
-/// Everything that a reader can see: the state beside keys and values, and the keys at every readable revision.
+/// Everything that a reader can see: the state beside keys and values, sums, totals, leases with their keys, and the
+/// keys at every readable revision.
 fn shown(state: &State, store: &impl Store) -> Vec<String> {
-    let mut lines = vec![format!("{:?}", state.to_meta())];
+    let mvcc = &state.mvcc;
+    let mut job = HashJob::new(mvcc, 0).unwrap();
+    while job.step(mvcc).unwrap() {}
+    let hash = job.finish(&Blocks(store)).unwrap();
+    let leases: Vec<_> =
+        state.leases.iter().map(|(id, lease)| (id, lease.keys().cloned().collect::<Vec<_>>())).collect();
+    let mut lines = vec![
+        format!("{:?}", state.to_meta()),
+        format!("hash {} of {}..={}", hash.hash, hash.compact_revision, hash.hash_revision),
+        format!("{} keys, {} bytes, sum {}", mvcc.live_keys(), mvcc.live_bytes(), mvcc.recompute_content_sum()),
+        format!("{leases:?}"),
+    ];
     for revision in state.mvcc.compact_revision().max(1)..=state.mvcc.revision() {
         state.mvcc.scan(&KeyRange::all(), revision, &mut |item| {
             let record = item.record(&Blocks(store)).unwrap();

@@ -321,20 +321,24 @@ impl Work {
         let dirty = applied > in_store;
         self.dirty_since = if dirty { self.dirty_since.or_else(|| Some(Instant::now())) } else { None };
         let over = resident > self.budget().limit;
-        self.wanted.flush |= dirty
+        // What is on its way is not wanted once more: it may be enough, and is judged when it has ended.
+        let (may_flush, may_build) = (self.flush.is_none(), self.builder.is_none());
+        self.wanted.flush |= may_flush
+            && dirty
             && (over
                 || self.dirty_since.is_some_and(|since| since.elapsed() >= self.config.flush_age)
                 || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
         let log_since = self.hooks.log_bytes_since(newest);
-        self.wanted.snapshot |=
-            applied > newest && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
+        self.wanted.snapshot |= may_build
+            && applied > newest
+            && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
         for waiting in &self.waiting {
             match waiting.what {
-                What::Flush(at) => self.wanted.flush |= at > in_store,
-                What::Snapshot(at) => self.wanted.snapshot |= at > newest,
+                What::Flush(at) => self.wanted.flush |= may_flush && at > in_store,
+                What::Snapshot(at) => self.wanted.snapshot |= may_build && at > newest,
                 // A removal needs an applied record that knows of the compaction.
-                What::Sweep(_) => self.wanted.flush |= dirty && self.flusher.waiting() > 0,
+                What::Sweep(_) => self.wanted.flush |= may_flush && dirty && self.flusher.waiting() > 0,
             }
         }
         self.wanted.snapshot &= self.retry_after.is_none_or(|after| Instant::now() >= after);
@@ -568,3 +572,6 @@ struct Swept {
     /// Nothing that compaction has freed is left in memory or store, but for open views.
     nothing_left: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,7 +209,10 @@ impl Flusher {
             if entries.is_empty() {
                 break;
             }
-            store.commit(flush.batch(&entries))?;
+            let batch = flush.batch(&entries);
+            if !batch.is_empty() {
+                store.commit(batch)?;
+            }
         }
         let finished = flush.finish()?;
         for batch in finished.batches {

@@ -1,10 +1,11 @@
-//! Shows a store's keys and blocks to people: for scripts, dumps and errors.
+//! Shows a store's keys and blocks, and what a snapshot consists of, to people: for scripts, dumps and errors.
 
 use super::Store;
 use super::applied::Applied;
 use super::block::{self, Block, Entry};
 use super::keys::{self, Key};
 use crate::outcome::Fatal;
+use crate::snapshot::manifest::Manifest;
 use std::fmt::Write;
 
 /// Writes a key in words; a foreign one in hexadecimal.
@@ -74,6 +75,22 @@ pub fn store(store: &impl Store) -> Result<String, Fatal> {
         true
     })?;
     Ok(out)
+}
+
+/// Writes what a snapshot consists of; shape: one line, and an indented one for each chunk, with `shared` behind it if
+/// `previous` holds it too.
+pub fn manifest(manifest: &Manifest, previous: Option<&Manifest>) -> String {
+    let Manifest { meta, tally, author, chunks } = manifest;
+    let mut out = format!(
+        "snapshot at index {} term {} by {author}: revision {} compacted {}, {} records of {} bytes\n",
+        meta.applied_index, meta.applied_term, meta.revision, meta.compact_revision, tally.records, tally.bytes
+    );
+    for chunk in chunks {
+        let shared = previous.is_some_and(|previous| previous.chunks.contains(chunk));
+        let shared = if shared { ", shared" } else { "" };
+        let _ = writeln!(out, "  chunk {}..={}: {} records{shared}", chunk.first, chunk.last, chunk.tally.records);
+    }
+    out
 }
 
 fn text(bytes: &[u8]) -> String {
