@@ -43,8 +43,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as signals;
 
-/// How long apply waits for memory before it takes the next batch all the same.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long apply waits for memory before it takes the next batch all the same: writes slow down, but none may wait
+/// until its client gives up, nor a lease until it ends.
+const ROOM_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long open calls may take to end when the member stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -140,8 +141,9 @@ async fn look(space: Arc<Space>, node: Node, metrics: Arc<Metrics>, pending: Pen
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         interval.tick().await;
-        let live = node.reads().state.read().mvcc.live_bytes();
-        space.look(live);
+        let (seen, live) = (space.clone(), node.reads().state.read().mvcc.live_bytes());
+        // It may have to read a snapshot back before it gives up an older one.
+        let _ = tokio::task::spawn_blocking(move || seen.look(live)).await;
         gauges::refresh(&metrics, &node, &pending, &mut counting);
     }
 }
@@ -206,8 +208,21 @@ impl Member {
     /// Opens the data directory and starts every thread of the member.
     fn open(config: &Config) -> Result<Self> {
         let settings = settings(config)?;
-        let Opened { disk, lock, boot, state, store, flusher, snapshots, wal, applied, entries, hard_state, rebuilt, .. } =
-            recovery::open(&settings)?;
+        let Opened {
+            disk,
+            lock,
+            boot,
+            state,
+            store,
+            flusher,
+            snapshots,
+            wal,
+            applied,
+            entries,
+            hard_state,
+            rebuilt,
+            ..
+        } = recovery::open(&settings)?;
         tracing::info!(
             boot,
             applied = applied.0,
@@ -221,7 +236,8 @@ impl Member {
         let metrics = Arc::new(Metrics::new(config, own));
         let fatal: Arc<dyn Fn(&Fatal) + Send + Sync> = Arc::new(|fatal| end_process(fatal));
         let (total, free) = space::disk_bytes(disk.root()).context("ask for the disk's size")?;
-        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes()));
+        let snapshotted = snapshots.last().map_or(0, |manifest| manifest.tally.bytes);
+        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes(), snapshotted));
 
         let voters = state.conf_state.voters.iter().copied().map(MemberId).collect();
         let learners = state.conf_state.learners.iter().copied().map(MemberId).collect();
@@ -243,8 +259,8 @@ impl Member {
         };
         let header = watch::Header { cluster_id, member_id: own, raft_term: hard_state.term };
         let on_fatal = Box::new(|fatal: Fatal| end_process(&fatal));
-        let (watches, watch_thread) =
-            Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal).context("start a thread")?;
+        let (watches, watch_thread) = Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal)
+            .context("start a thread")?;
 
         let pending = Pending::default();
         let tick = config.heartbeat_interval;

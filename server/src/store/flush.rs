@@ -60,8 +60,11 @@ pub trait Hooks: Send + 'static {
     fn floor(&self) -> i64;
     /// Bytes of log since this index.
     fn log_bytes_since(&self, index: u64) -> u64;
-    /// Whether the disk has room for a flush of this many bytes: the store does not survive a full disk.
+    /// Whether the disk has room for a flush of this many bytes, which begins then: the store does not survive a full
+    /// disk.
     fn may_flush(&self, bytes: u64) -> bool;
+    /// The flush that began last is in the store.
+    fn flushed(&self);
     /// Whether the disk is so full that growth is refused and space is worth an early snapshot.
     fn is_tight(&self) -> bool;
     /// A snapshot is durable and verified: the log below `trim` may go. It is the older snapshot's index while that
@@ -319,18 +322,29 @@ impl Work {
                 || self.dirty_since.is_some_and(|since| since.elapsed() >= self.config.flush_age)
                 || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
-        let log_since = self.hooks.log_bytes_since(newest);
-        self.wanted.snapshot |= applied > newest && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
+        if self.builder.is_none() {
+            // While one is made the log still counts from its predecessor: the next would be due at its end.
+            let log_since = self.hooks.log_bytes_since(newest);
+            let due = snapshot::is_due(log_since, live) || self.frees_space(log_since, live);
+            self.wanted.snapshot |= applied > newest && due;
+        }
         for waiting in &self.waiting {
             match waiting.what {
                 What::Flush(at) => self.wanted.flush |= at > in_store,
-                What::Snapshot(at) => self.wanted.snapshot |= at > newest,
+                What::Snapshot(at) => self.wanted.snapshot |= at > newest && self.builder.is_none(),
                 // A removal needs an applied record that knows of the compaction.
                 What::Sweep(_) => self.wanted.flush |= dirty && self.flusher.waiting() > 0,
             }
         }
         self.wanted.snapshot &= self.retry_after.is_none_or(|after| Instant::now() >= after);
         let mut more = self.step_flush()?;
+        // Apply waits: what makes room goes before the snapshot that may be on its way.
+        let pressed = resident > self.budget().ceiling();
+        for _ in 0..if pressed { PRESSED_SLICES } else { 0 } {
+            if self.flush.is_some() {
+                more |= self.step_flush()?;
+            }
+        }
         more |= self.step_snapshot()?;
         let swept = self.step_sweep()?;
         more |= !swept.finished;
@@ -410,6 +424,7 @@ impl Work {
             self.flusher.flushed_with(&*self.store, finished.applied)?;
             self.state.write().mvcc.set_flushed(finished.applied.revision);
             self.dirty_since = None;
+            self.hooks.flushed();
         }
         Ok(true)
     }
@@ -537,6 +552,9 @@ impl Work {
         Ok(())
     }
 }
+
+/// Slices of a flush in one step while memory is above its ceiling; one otherwise.
+const PRESSED_SLICES: usize = 16;
 
 /// Bytes of log that are worth a snapshot on a disk that is too full for growth.
 const TIGHT_LOG_BYTES_MIN: u64 = 4 << 20;

@@ -34,7 +34,8 @@ fn assert_refused(server: &mut Server, sentence: &str) {
     assert!(log.contains(sentence), "{sentence:?} is not in the log:\n{log}");
     assert!(!log.contains("panicked"), "{log}");
     let after = contents(&server.data_dir());
-    let changed: Vec<_> = before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
+    let changed: Vec<_> =
+        before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
     assert!(changed.is_empty(), "{sentence:?}: these changed: {changed:?}");
 }
 

@@ -21,7 +21,10 @@ struct SmallDisk {
 impl SmallDisk {
     fn mount(at: &Path) -> Self {
         std::fs::create_dir_all(at).expect("a folder");
-        let script = format!("mount -t tmpfs -o size={DISK_MIB}m,mode=700 none '{}' && echo ready && exec sleep 3600", at.display());
+        let script = format!(
+            "mount -t tmpfs -o size={DISK_MIB}m,mode=700 none '{}' && echo ready && exec sleep 3600",
+            at.display()
+        );
         let mut holder = Command::new("unshare")
             .args(["--map-root-user", "--mount", "sh", "-c", &script])
             .stdout(Stdio::piped())
@@ -84,7 +87,11 @@ async fn a_full_disk_refuses_growth_and_recovers() {
         acknowledged.remove(n);
     }
     let revision = client.all().await.expect("reads").header.expect("a header").revision;
-    client.kv.compact(pb::CompactionRequest { revision, physical: true }).await.expect("a full disk must take compaction");
+    client
+        .kv
+        .compact(pb::CompactionRequest { revision, physical: true })
+        .await
+        .expect("a full disk must take compaction");
 
     // Growth returns by itself as soon as there is room.
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -94,12 +101,26 @@ async fn a_full_disk_refuses_growth_and_recovers() {
     }
     check(&server.endpoint(), &acknowledged).await;
 
+    // The alarm stays listed until it is disarmed, though growth goes on.
+    let nospace = |action: pb::alarm_request::AlarmAction| pb::AlarmRequest {
+        action: action as i32,
+        alarm: pb::AlarmType::Nospace as i32,
+        ..Default::default()
+    };
+    let listed = client.maintenance.alarm(nospace(pb::alarm_request::AlarmAction::Get)).await.expect("lists");
+    assert_eq!(listed.into_inner().alarms.len(), 1);
+    client.maintenance.alarm(nospace(pb::alarm_request::AlarmAction::Deactivate)).await.expect("disarms");
+
     // And a kill on top of it loses nothing.
     server.kill().expect("runs");
     server.spawn().expect("mechi starts again");
     check(&server.endpoint(), &acknowledged).await;
     let data = disk.path();
-    println!("disk full: {full} writes acknowledged on {DISK_MIB} MiB, {refused} refused, {} left, {}", acknowledged.len(), data.display());
+    println!(
+        "disk full: {full} writes acknowledged on {DISK_MIB} MiB, {refused} refused, {} left, {}",
+        acknowledged.len(),
+        data.display()
+    );
 }
 
 fn key(n: u64) -> String {
@@ -136,7 +157,8 @@ async fn fill(endpoint: &str, acknowledged: &mut BTreeMap<u64, ()>, max: u64) ->
 
 async fn check(endpoint: &str, acknowledged: &BTreeMap<u64, ()>) {
     let mut client = Client::connect(endpoint).await.expect("answers");
-    let request = pb::RangeRequest { key: "full/".into(), range_end: "full0".into(), keys_only: true, ..Default::default() };
+    let request =
+        pb::RangeRequest { key: "full/".into(), range_end: "full0".into(), keys_only: true, ..Default::default() };
     let found = client.kv.range(request).await.expect("reads").into_inner();
     let keys: std::collections::BTreeSet<_> = found.kvs.iter().map(|kv| kv.key.clone()).collect();
     for n in acknowledged.keys() {
