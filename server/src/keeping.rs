@@ -48,6 +48,10 @@ impl Hooks for Keeping {
         self.space.may_flush(bytes)
     }
 
+    fn flushed(&self) {
+        self.space.flushed();
+    }
+
     fn is_tight(&self) -> bool {
         self.space.is_tight()
     }
@@ -55,6 +59,7 @@ impl Hooks for Keeping {
     fn snapshot_made(&self, manifest: &Manifest, trim: u64) {
         let (index, term) = (manifest.index(), manifest.term());
         tracing::info!(index, bytes = manifest.bytes(), trim, "saved snapshot");
+        self.space.snapshot_made(manifest.tally.bytes);
         self.wal.snapshot(index, term);
         self.wal.trim(trim);
         self.driver.trimmed(trim);

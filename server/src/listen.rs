@@ -4,7 +4,7 @@
 
 use crate::config::limits::{
     ACCEPT_RETRY, BACKLOG, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT,
-    PENDING_RESETS_MAX, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, TCP_KEEPALIVE,
+    PENDING_RESETS_MAX, SEND_BUFFER_BYTES, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, TCP_KEEPALIVE,
 };
 use crate::config::urls::Url;
 use crate::config::{Config, Keepalive, SocketOptions};
@@ -181,6 +181,7 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(limits.keepalive.interval)
         .keep_alive_timeout(limits.keepalive.timeout);
     builder

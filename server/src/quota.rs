@@ -67,15 +67,20 @@ impl QuotaGuard {
     /// - Errors: `NoSpace`; the alarm is then raised through the log.
     pub async fn admit(&self, node: &Node, request: &Request) -> Result<(), Error> {
         let cost = quota_cost(request);
-        let tight = self.0.space.is_tight();
-        if cost == 0 || (self.0.bytes == 0 && !tight) {
+        if cost == 0 {
             return Ok(());
         }
         let (live, alarmed) = {
             let state = self.0.reads.state.read();
             (state.mvcc.live_bytes(), state.alarms.raised(pb::AlarmType::Nospace))
         };
-        if !tight && live.saturating_add(cost) <= self.0.bytes {
+        let tight = self.0.space.is_tight();
+        if !tight && (self.0.bytes == 0 || live.saturating_add(cost) <= self.0.bytes) {
+            if self.0.space.admitted(cost) {
+                // A small disk fills between two looks by the clock.
+                let space = self.0.space.clone();
+                tokio::task::spawn_blocking(move || space.look(live));
+            }
             return Ok(());
         }
         self.0.refusals.fetch_add(1, Relaxed);

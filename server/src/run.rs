@@ -43,8 +43,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as signals;
 
-/// How long apply waits for memory before it takes the next batch all the same.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long apply waits for memory before it takes the next batch all the same: writes slow down, but none may wait
+/// until its client gives up, nor a lease until it ends.
+const ROOM_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long open calls may take to end when the member stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -148,8 +149,9 @@ async fn look(space: Arc<Space>, node: Node, refresh: Arc<dyn Fn() + Send + Sync
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         interval.tick().await;
-        let live = node.reads().state.read().mvcc.live_bytes();
-        space.look(live);
+        let (seen, live) = (space.clone(), node.reads().state.read().mvcc.live_bytes());
+        // It may have to read a snapshot back before it gives up an older one.
+        let _ = tokio::task::spawn_blocking(move || seen.look(live)).await;
         refresh();
     }
 }
@@ -242,7 +244,8 @@ impl Member {
         let metrics = Arc::new(Metrics::new(config, own));
         let fatal: Arc<dyn Fn(&Fatal) + Send + Sync> = Arc::new(|fatal| end_process(fatal));
         let (total, free) = space::disk_bytes(disk.root()).context("ask for the disk's size")?;
-        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes()));
+        let snapshotted = snapshots.last().map_or(0, |manifest| manifest.tally.bytes);
+        let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes(), snapshotted));
 
         let voters = state.conf_state.voters.iter().copied().map(MemberId).collect();
         let learners = state.conf_state.learners.iter().copied().map(MemberId).collect();

@@ -6,7 +6,7 @@ use crate::recovery::SNAP_DIR;
 use crate::recovery::space::{self, Freed};
 use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The log's segments and the ballast are this part of a small disk.
 const DISK_PART: u64 = 64;
@@ -18,8 +18,8 @@ const FLUSH_BALLASTS: u64 = 2;
 /// and the flush that follows them.
 const UPKEEP_BALLASTS: u64 = 5;
 
-/// Growth leaves room for a snapshot of this part of the live data (1/n): whoever deletes as much can always get out
-/// of a full disk.
+/// A snapshot shares with its predecessor what has not changed, but for this part of the live data (1/n) growth leaves
+/// room in any case: whoever deletes as much gets out of a full disk.
 const SNAPSHOT_FRACTION: u64 = 2;
 
 /// Bytes of a log segment and of the ballast on a disk of `total` bytes.
@@ -38,20 +38,41 @@ pub fn disk_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
     Ok((fs.f_blocks.saturating_mul(fs.f_frsize), fs.f_bavail.saturating_mul(fs.f_frsize)))
 }
 
+/// What `bytes` of records take in the store: measured at 1.65 for values of 32 KiB.
+fn stored(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4 * 3)
+}
+
 /// The data directory's room.
 pub struct Space {
     disk: RealDisk,
     ballast_bytes: u64,
     /// Growth is refused; deletes, compactions and revokes go on.
     tight: AtomicBool,
+    /// Bytes of the records in the newest snapshot.
+    snapshotted: AtomicU64,
+    /// Bytes admitted since the start; how many of them when the last flush began, and when the last finished one did.
+    admitted: AtomicU64,
+    flushing: AtomicU64,
+    flushed: AtomicU64,
     /// One at a time gives things up or puts the ballast back.
     changing: Mutex<()>,
 }
 
 impl Space {
-    /// Watches over the disk of a data directory that holds `live` bytes, and holds its ballast.
-    pub fn new(disk: RealDisk, ballast_bytes: u64, live: u64) -> Self {
-        let space = Self { disk, ballast_bytes, tight: AtomicBool::new(false), changing: Mutex::new(()) };
+    /// Watches over the disk of a data directory with `live` bytes of data, of which a snapshot holds `snapshotted`,
+    /// and holds its ballast.
+    pub fn new(disk: RealDisk, ballast_bytes: u64, live: u64, snapshotted: u64) -> Self {
+        let space = Self {
+            disk,
+            ballast_bytes,
+            tight: AtomicBool::new(false),
+            snapshotted: snapshotted.into(),
+            admitted: AtomicU64::new(0),
+            flushing: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            changing: Mutex::new(()),
+        };
         space.look(live);
         space
     }
@@ -66,16 +87,35 @@ impl Space {
         self.tight.load(Relaxed)
     }
 
-    /// Tells whether the disk has room for a flush of `bytes`.
+    /// Takes note of a new snapshot with `bytes` of records.
+    pub fn snapshot_made(&self, bytes: u64) {
+        self.snapshotted.store(bytes, Relaxed);
+    }
+
+    /// Takes note of `bytes` that are about to be written; returns whether they are so many that it is time for a look.
+    pub fn admitted(&self, bytes: u64) -> bool {
+        let before = self.admitted.fetch_add(bytes, Relaxed);
+        before / (self.ballast_bytes / 2) != (before + bytes) / (self.ballast_bytes / 2)
+    }
+
+    /// Tells whether the disk has room for a flush of `bytes`, which begins then.
     pub fn may_flush(&self, bytes: u64) -> bool {
-        self.free_bytes() >= bytes.saturating_add(bytes / 4).saturating_add(self.ballast_bytes * FLUSH_BALLASTS)
+        self.flushing.store(self.admitted.load(Relaxed), Relaxed);
+        self.free_bytes() >= stored(bytes).saturating_add(self.ballast_bytes * FLUSH_BALLASTS)
+    }
+
+    /// Takes note that the flush that began last is in the store.
+    pub fn flushed(&self) {
+        self.flushed.store(self.flushing.load(Relaxed), Relaxed);
     }
 
     /// Looks at the disk under `live` bytes of data: refuses growth while there is still room for what gets out of it
     /// again, and allows it once the ballast stands and there is more. Call it now and then.
     pub fn look(&self, live: u64) {
         let _one = self.changing.lock();
-        let needed = self.ballast_bytes * UPKEEP_BALLASTS + live / SNAPSHOT_FRACTION;
+        let snapshot = live - self.snapshotted.load(Relaxed).min(live - live / SNAPSHOT_FRACTION);
+        let unflushed = self.admitted.load(Relaxed) - self.flushed.load(Relaxed);
+        let needed = self.ballast_bytes * UPKEEP_BALLASTS + snapshot + stored(unflushed);
         if self.tight.load(Relaxed) {
             // An eighth more than at the refusal, or it would come and go with every write.
             if self.hold() && self.free_bytes() > needed + needed / 8 {
@@ -123,6 +163,32 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_admitted_leaves_room_for_its_flush_and_a_look_comes_with_every_half_ballast() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("member")).unwrap();
+        std::fs::create_dir(dir.path().join("member/snap")).unwrap();
+        let space = Space::new(RealDisk::new(dir.path()), 1 << 20, 0, 0);
+        assert!(!space.is_tight());
+        assert!(!space.admitted(1 << 18));
+        assert!(space.admitted(1 << 18), "half a ballast");
+        // More is on its way to the store than the disk has room for.
+        space.admitted(space.free_bytes());
+        space.look(0);
+        assert!(space.is_tight());
+        assert!(space.may_flush(0));
+        space.flushed();
+        space.look(0);
+        assert!(!space.is_tight());
+        // A snapshot of much more than the last one holds would not fit.
+        let live = space.free_bytes();
+        space.look(live);
+        assert!(space.is_tight());
+        space.snapshot_made(live);
+        space.look(live / 2);
+        assert!(!space.is_tight());
+    }
 
     #[test]
     fn small_disks_get_small_segments() {

@@ -25,6 +25,10 @@ pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes that a client may send on one HTTP/2 connection before they are read.
 pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Bytes of one stream's answer that wait for the client's window, beside the chunk at hand; beyond, the answer's reader
+/// waits (hyper: 400 KiB, which a hundred lists multiply).
+pub const SEND_BUFFER_BYTES: usize = 64 << 10;
+
 /// Idle time after which the system probes a TCP connection, so that a vanished client's is closed in the end.
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 

@@ -102,13 +102,10 @@ pub fn open(settings: &Settings) -> Result<Opened> {
         }
         lock => lock.context("lock the data directory")?,
     };
-    for path in ["member", WAL_DIR, SNAP_DIR] {
-        disk::ensure_dir(&disk, path).with_context(|| format!("create {path}"))?;
-    }
     let known = Identity::load(&disk)?;
     if let Some(found) = &known {
         settings.identity.check(found, &dir.display().to_string())?;
-        if disk.list(WAL_DIR)?.is_empty() {
+        if names(&disk, WAL_DIR)?.is_empty() {
             bail!(
                 "the log in {} is missing: without it this member could vote twice and forget what it acknowledged; \
                  restore member/wal, or remove the whole data directory and join as a new member",
@@ -118,8 +115,12 @@ pub fn open(settings: &Settings) -> Result<Opened> {
     }
     // A first start that was cut short leaves a log without any content; anything else belongs to somebody. The log
     // is only opened once that is known: opening writes.
-    if known.is_none() && !(disk.list(SNAP_DIR)?.is_empty() && Wal::is_blank(&disk, WAL_DIR)?) {
+    let holds_log = || Ok::<_, Fatal>(!names(&disk, WAL_DIR)?.is_empty() && !Wal::is_blank(&disk, WAL_DIR)?);
+    if known.is_none() && (!names(&disk, SNAP_DIR)?.is_empty() || holds_log()?) {
         bail!("data directory {} holds data, but the file {} is missing", dir.display(), identity::PATH);
+    }
+    for path in ["member", WAL_DIR, SNAP_DIR] {
+        disk::ensure_dir(&disk, path).with_context(|| format!("create {path}"))?;
     }
     let base = open_base(&disk, WAL_DIR, SNAP_DIR, settings.wal)?;
     for error in &base.damaged {
@@ -132,6 +133,14 @@ pub fn open(settings: &Settings) -> Result<Opened> {
         settings.identity.store(&disk)?;
     }
     settle(settings, disk, lock, base, known.is_none())
+}
+
+/// The file names in a directory; none if it is missing.
+fn names(disk: &RealDisk, path: &str) -> Result<Vec<String>, Fatal> {
+    match disk.list(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(disk::fatal(format!("list {path}"))),
+    }
 }
 
 /// Finds or makes the store, and brings the state to the commit index.
@@ -239,6 +248,12 @@ fn stand(settings: &Settings, folder: &Path, base: &Base<RealDisk>) -> Result<St
 /// Makes a new store from the newest snapshot, or an empty one.
 fn rebuild(settings: &Settings, disk: &RealDisk, member: &Path, base: &Base<RealDisk>) -> Result<Stood> {
     base.check_meets()?;
+    // What was set aside is kept until the member runs, unless the new store could want for its room.
+    let (_, free) = crate::space::disk_bytes(&settings.data_dir).context("ask for the disk's free bytes")?;
+    let aside: u64 = folder::aside(member)?.iter().map(|path| folder::bytes(path)).sum();
+    if free < aside.saturating_mul(2) {
+        folder::remove_aside(member)?;
+    }
     let store = open_store(settings, &folder::store_path(member, &settings.machine_boot))?;
     let Some(manifest) = &base.snapshot else {
         return Ok(Stood { state: State::empty(), store, flusher: Flusher::new(None) });

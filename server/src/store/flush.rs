@@ -61,8 +61,11 @@ pub trait Hooks: Send + 'static {
     fn floor(&self) -> i64;
     /// Bytes of log since this index.
     fn log_bytes_since(&self, index: u64) -> u64;
-    /// Whether the disk has room for a flush of this many bytes: the store does not survive a full disk.
+    /// Whether the disk has room for a flush of this many bytes, which begins then: the store does not survive a full
+    /// disk.
     fn may_flush(&self, bytes: u64) -> bool;
+    /// The flush that began last is in the store.
+    fn flushed(&self);
     /// Whether the disk is so full that growth is refused and space is worth an early snapshot.
     fn is_tight(&self) -> bool;
     /// A snapshot is durable and verified: the log below `trim` may go. It is the older snapshot's index while that
@@ -343,6 +346,13 @@ impl Work {
         }
         self.wanted.snapshot &= self.retry_after.is_none_or(|after| Instant::now() >= after);
         let mut more = self.step_flush()?;
+        // Apply waits: what makes room goes before the snapshot that may be on its way.
+        let pressed = resident > self.budget().ceiling();
+        for _ in 0..if pressed { PRESSED_SLICES } else { 0 } {
+            if self.flush.is_some() {
+                more |= self.step_flush()?;
+            }
+        }
         more |= self.step_snapshot()?;
         let swept = self.step_sweep()?;
         more |= !swept.finished;
@@ -426,6 +436,7 @@ impl Work {
             self.flusher.flushed_with(&*self.store, finished.applied)?;
             self.state.write().mvcc.set_flushed(finished.applied.revision);
             self.dirty_since = None;
+            self.hooks.flushed();
         }
         Ok(true)
     }
@@ -561,6 +572,9 @@ impl Work {
         Ok(())
     }
 }
+
+/// Slices of a flush in one step while memory is above its ceiling; one otherwise.
+const PRESSED_SLICES: usize = 16;
 
 /// Bytes of log that are worth a snapshot on a disk that is too full for growth.
 const TIGHT_LOG_BYTES_MIN: u64 = 4 << 20;

@@ -101,6 +101,16 @@ async fn a_full_disk_refuses_growth_and_recovers() {
     }
     check(&server.endpoint(), &acknowledged).await;
 
+    // The alarm stays listed until it is disarmed, though growth goes on.
+    let nospace = |action: pb::alarm_request::AlarmAction| pb::AlarmRequest {
+        action: action as i32,
+        alarm: pb::AlarmType::Nospace as i32,
+        ..Default::default()
+    };
+    let listed = client.maintenance.alarm(nospace(pb::alarm_request::AlarmAction::Get)).await.expect("lists");
+    assert_eq!(listed.into_inner().alarms.len(), 1);
+    client.maintenance.alarm(nospace(pb::alarm_request::AlarmAction::Deactivate)).await.expect("disarms");
+
     // And a kill on top of it loses nothing.
     server.kill().expect("runs");
     server.spawn().expect("mechi starts again");

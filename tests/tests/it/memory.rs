@@ -2,7 +2,6 @@
 //!
 //! CI runs an eighth of the size; `MECHI_MEMORY_MIB=2048` runs 2 GiB under a limit of 512 MiB.
 
-use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_tests::client::Client;
 use mechi_tests::process::{Kind, Server};
@@ -15,6 +14,9 @@ use tokio::net::TcpStream;
 const LISTS: usize = 100;
 const VALUE_BYTES: usize = 64 * 1024;
 
+/// Key, revisions and lengths of a key-value in an answer, at the most.
+const RECORD_OVERHEAD_BYTES: u64 = 48;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_full_lists_fit_into_a_quarter_of_the_data() {
     let mib: u64 = std::env::var("MECHI_MEMORY_MIB").ok().and_then(|n| n.parse().ok()).unwrap_or(256);
@@ -23,14 +25,19 @@ async fn a_hundred_full_lists_fit_into_a_quarter_of_the_data() {
     let server = Server::start(Kind::Mechi, &[&flag, "--quota-backend-bytes=8589934592"]).expect("mechi starts");
     let keys = (mib << 20) / VALUE_BYTES as u64;
     fill(&server.endpoint(), keys).await;
+    if listed(keys) < keys {
+        let mut client = Client::connect(&server.endpoint()).await.expect("answers");
+        let refused = client.all().await.expect_err("longer than any client could take");
+        assert!(refused.message().contains("trying to send message larger than max"), "{refused}");
+    }
     let (stop, slowest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let keeper = tokio::spawn(keep_alive(server.endpoint(), stop.clone(), slowest.clone()));
     let began = Instant::now();
-    let lists: Vec<_> = (0..LISTS).map(|_| tokio::spawn(list(server.endpoint()))).collect();
+    let lists: Vec<_> = (0..LISTS).map(|_| tokio::spawn(list(server.endpoint(), listed(keys)))).collect();
     let mut bytes = 0;
     for list in lists {
         let got = list.await.expect("no panic").expect("a full list");
-        assert!(got > mib << 20, "a list of {got} bytes is not whole");
+        assert!(got > listed(keys) * VALUE_BYTES as u64, "a list of {got} bytes is not whole");
         bytes += got;
     }
     let took = began.elapsed();
@@ -95,8 +102,13 @@ async fn keep_alive(endpoint: String, stop: Arc<AtomicBool>, slowest: Arc<Atomic
     Ok(renewals)
 }
 
+/// Keys of the longest list: gRPC's peers count a message's bytes in an int32, so that no client could take more.
+fn listed(keys: u64) -> u64 {
+    keys.min(i32::MAX as u64 / (VALUE_BYTES as u64 + RECORD_OVERHEAD_BYTES))
+}
+
 /// Lists everything over plain HTTP/2 and throws the bytes away; returns how many came.
-async fn list(endpoint: String) -> anyhow::Result<u64> {
+async fn list(endpoint: String, keys: u64) -> anyhow::Result<u64> {
     let tcp = TcpStream::connect(&endpoint).await?;
     let (send, connection) = h2::client::handshake(tcp).await?;
     tokio::spawn(connection);
@@ -106,8 +118,8 @@ async fn list(endpoint: String) -> anyhow::Result<u64> {
         .header("te", "trailers")
         .body(())?;
     let (response, mut body) = send.send_request(request, false)?;
-    let zero = Bytes::from_static(&[0]);
-    let range = pb::RangeRequest { key: zero.clone(), range_end: zero, ..Default::default() }.encode_to_vec();
+    let range_end = format!("big/{keys:08}").into();
+    let range = pb::RangeRequest { key: "big/".into(), range_end, ..Default::default() }.encode_to_vec();
     let mut frame = vec![0];
     frame.extend((range.len() as u32).to_be_bytes());
     frame.extend(range);
@@ -129,4 +141,57 @@ fn peak_rss_mib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") >> 10
+}
+
+/// The keys alone take more than the budget for values: nothing can be evicted, and nothing is thrashed about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_larger_than_the_budget_costs_neither_writes_nor_idle_time() {
+    const TXNS: u64 = 1_600;
+    const OPS: u64 = 128;
+    let server = Server::start(Kind::Mechi, &["--memory-limit=64MiB"]).expect("mechi starts");
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let endpoint = server.endpoint();
+            tokio::spawn(async move {
+                let mut client = Client::connect(&endpoint).await.expect("answers");
+                for txn in (writer..TXNS).step_by(8) {
+                    let put = |op| {
+                        let put =
+                            pb::PutRequest { key: format!("small/{txn:06}/{op:03}").into(), ..Default::default() };
+                        pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
+                    };
+                    let txn = pb::TxnRequest { success: (0..OPS).map(put).collect(), ..Default::default() };
+                    client.kv.txn(txn).await.expect("puts");
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("no panic");
+    }
+    let mut client = Client::connect(&server.endpoint()).await.expect("answers");
+    let began = Instant::now();
+    for n in 0..200 {
+        client.put("one", n.to_string()).await.expect("puts");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "200 puts took {took:?}: each waits for the keeper");
+    // The first flush of what is old may still go on; after that nothing is left to do.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let pid = server.pid().expect("runs");
+    let before = cpu_ticks(pid);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let idle = cpu_ticks(pid) - before;
+    println!(
+        "index above the budget: {} keys, 200 puts in {took:.1?}, {idle} ticks of CPU in 5 idle seconds",
+        TXNS * OPS
+    );
+    assert!(idle <= 50, "{idle} hundredths of a second of CPU in 5 idle seconds");
+}
+
+/// User and system time so far, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("the name ends");
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum()
 }
