@@ -33,6 +33,16 @@ impl Url {
         let text = text.trim();
         let wrong_scheme = || format!("URL scheme must be http, https, unix, or unixs: {text}");
         let (scheme, rest) = text.split_once(':').ok_or_else(wrong_scheme)?;
+        // What comes before any etcd sees a scheme: Go's own reading of a URL.
+        if scheme.is_empty() {
+            return Err(format!("parse {text:?}: missing protocol scheme"));
+        }
+        let is_scheme = |(at, byte): (usize, u8)| {
+            byte.is_ascii_alphabetic() || at > 0 && matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.')
+        };
+        if !scheme.bytes().enumerate().all(is_scheme) && !scheme.contains('/') {
+            return Err(format!("parse {text:?}: first path segment in URL cannot contain colon"));
+        }
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
@@ -153,6 +163,10 @@ mod tests {
     fn refused_urls_are_refused_in_etcds_words() {
         for (text, reason) in [
             ("foo", "URL scheme must be http, https, unix, or unixs: foo"),
+            ("localhost:1", "URL scheme must be http, https, unix, or unixs: localhost:1"),
+            ("127.0.0.1:1", "parse \"127.0.0.1:1\": first path segment in URL cannot contain colon"),
+            ("a/b:1", "URL scheme must be http, https, unix, or unixs: a/b:1"),
+            ("://127.0.0.1:1", "parse \"://127.0.0.1:1\": missing protocol scheme"),
             ("ftp://127.0.0.1:1", "URL scheme must be http, https, unix, or unixs: ftp://127.0.0.1:1"),
             ("http://127.0.0.1", "URL address does not have the form \"host:port\": http://127.0.0.1"),
             ("http://127.0.0.1:1/path", "URL must not contain a path: http://127.0.0.1:1/path"),

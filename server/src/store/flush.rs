@@ -333,9 +333,8 @@ impl Work {
                 || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
         let log_since = self.hooks.log_bytes_since(newest);
-        self.wanted.snapshot |= may_build
-            && applied > newest
-            && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
+        self.wanted.snapshot |=
+            may_build && applied > newest && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
         for waiting in &self.waiting {
             match waiting.what {
                 What::Flush(at) => self.wanted.flush |= may_flush && at > in_store,

@@ -28,6 +28,8 @@ const KEYS_ONLY: &str = "etcd 3.7 answers keys_only from its index, without the 
 const HASH_REVISION: &str = "etcd 3.6 and later say in hash_revision what they hashed; 3.5.1 does not know the field";
 const COMPACTION_HASH: &str = "etcd 3.5.5 and later answer HashKV of a compaction's revision with the hash that the \
      compaction stored; 3.5.1 refuses it";
+const CHECKED_IN_ORDER: &str = "etcd 3.6 and later check the steps of a txn in their order, 3.5.1 all puts before all \
+     ranges; 3.7 looks for a put's lease before the key whose value it keeps, 3.5.1 and 3.6 after it";
 const TIES: &str = "etcd sorts with Go's sort.Sort, which orders ties as it happens: in 3.5.1 (Go 1.16) from 7 keys on, \
      in 3.7 from 13 on; Mechi orders them by key";
 
@@ -123,6 +125,11 @@ fn explained(op: &Op, mine: &Answer, real: &Answer, known: Known, compactions: &
             let mut real = real.clone();
             explain_txn(request, mine, &mut real, &mut reasons);
             (*mine == real).then_some(reasons)
+        }
+        (Op::Txn(_), Answer::Refused(5 | 11, _), Answer::Refused(3 | 5, text))
+            if text.ends_with("key not found") || text.ends_with("requested lease not found") =>
+        {
+            Some(Reasons::from([CHECKED_IN_ORDER]))
         }
         (Op::HashKv(request), Answer::HashKv(mine), Answer::HashKv(real)) => {
             let hashed = if request.revision == 0 { known.revision } else { request.revision };
