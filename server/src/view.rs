@@ -395,16 +395,17 @@ impl Reader {
                     let Some(range) = rest.take() else { break };
                     view.touch()?;
                     let mut stopped_before = None;
-                    let next = self.reads.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
-                        bytes += framed(wire_len(&item, keys_only));
-                        if !items.is_empty() && bytes > target {
-                            stopped_before = Some(Bytes::copy_from_slice(item.key()));
-                            return false;
-                        }
-                        items.push(item);
-                        *left -= 1;
-                        *left > 0
-                    });
+                    let next =
+                        self.reads.state.read().mvcc.scan_slice(&range, view.revision, SLICE_KEYS_MAX, &mut |item| {
+                            bytes += framed(wire_len(&item, keys_only));
+                            if !items.is_empty() && bytes > target {
+                                stopped_before = Some(Bytes::copy_from_slice(item.key()));
+                                return false;
+                            }
+                            items.push(item);
+                            *left -= 1;
+                            *left > 0
+                        });
                     *rest = stopped_before.or(next).map(|from| KeyRange { from, to: range.to });
                 }
             }
@@ -489,9 +490,7 @@ fn wire_len(item: &Item, keys_only: bool) -> u64 {
 
 /// In key order and without filters: the index alone finds what to answer.
 fn is_plain(request: &RangeRequest) -> bool {
-    !has_filters(request)
-        && request.sort_target() == SortTarget::Key
-        && request.sort_order() != SortOrder::Descend
+    !has_filters(request) && request.sort_target() == SortTarget::Key && request.sort_order() != SortOrder::Descend
 }
 
 fn has_filters(request: &RangeRequest) -> bool {
@@ -521,4 +520,3 @@ fn sort(request: &RangeRequest, items: &mut [Item]) {
         if descending { order.reverse() } else { order }
     });
 }
-

@@ -35,8 +35,24 @@ pub struct Known {
 /// How many leases a history plays with; their TTL is long, so that none ends by itself.
 const LEASES: u64 = 8;
 const KEYS: [&[u8]; 18] = [
-    b"a", b"a/", b"a/1", b"a/2", b"a/2/x", b"a/3", b"a0", b"b", b"b/1", b"b/2", b"c", b"c\0", b"c\0\0", b"d\xff",
-    b"d\xff\xff", b"\xfd", b"\0", b"z",
+    b"a",
+    b"a/",
+    b"a/1",
+    b"a/2",
+    b"a/2/x",
+    b"a/3",
+    b"a0",
+    b"b",
+    b"b/1",
+    b"b/2",
+    b"c",
+    b"c\0",
+    b"c\0\0",
+    b"d\xff",
+    b"d\xff\xff",
+    b"\xfd",
+    b"\0",
+    b"z",
 ];
 const ENDS: [&[u8]; 9] = [b"", b"", b"\0", b"a0", b"b", b"b0", b"c\0", b"\xff", b"a"];
 const VALUES: [&[u8]; 6] = [b"", b"0", b"1", b"22", b"a longer value, to vary the lengths", &LONG];
@@ -69,7 +85,8 @@ fn revision(rng: &mut Rng, known: Known) -> i64 {
 fn range(rng: &mut Rng, known: Known) -> pb::RangeRequest {
     let sorted = rng.chance(35);
     let filtered = rng.chance(15);
-    let bound = |rng: &mut Rng| if filtered && rng.chance(50) { rng.below(known.revision as u64 + 2) as i64 } else { 0 };
+    let bound =
+        |rng: &mut Rng| if filtered && rng.chance(50) { rng.below(known.revision as u64 + 2) as i64 } else { 0 };
     pb::RangeRequest {
         key: key(rng),
         range_end: end(rng),

@@ -37,7 +37,9 @@ impl Url {
         if scheme.is_empty() {
             return Err(format!("parse {text:?}: missing protocol scheme"));
         }
-        let is_scheme = |(at, byte): (usize, u8)| byte.is_ascii_alphabetic() || at > 0 && matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.');
+        let is_scheme = |(at, byte): (usize, u8)| {
+            byte.is_ascii_alphabetic() || at > 0 && matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.')
+        };
         if !scheme.bytes().enumerate().all(is_scheme) && !scheme.contains('/') {
             return Err(format!("parse {text:?}: first path segment in URL cannot contain colon"));
         }

@@ -139,12 +139,20 @@ fn wrong_flags_end_the_start_with_a_sentence() {
 
 #[test]
 fn http_is_refused_as_etcd_does() {
-    let (mechi, etcd) = (Server::start(Kind::Mechi, &[]).expect("mechi starts"), Server::start(Kind::Etcd, &[]).expect("etcd starts"));
-    for request in ["POST /health", "GET /nothing", "DELETE /version", "GET /health?exclude=NOSPACE", "GET /health?serializable=true"] {
+    let (mechi, etcd) =
+        (Server::start(Kind::Mechi, &[]).expect("mechi starts"), Server::start(Kind::Etcd, &[]).expect("etcd starts"));
+    for request in [
+        "POST /health",
+        "GET /nothing",
+        "DELETE /version",
+        "GET /health?exclude=NOSPACE",
+        "GET /health?serializable=true",
+    ] {
         let mut answers = Vec::new();
         for server in [&mechi, &etcd] {
             let endpoint = server.endpoint();
-            let text = format!("{request} HTTP/1.1\r\nHost: {endpoint}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let text =
+                format!("{request} HTTP/1.1\r\nHost: {endpoint}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             answers.push(http(&endpoint, &text).expect("an answer"));
         }
         assert_eq!(answers[0], answers[1], "{request} (left: mechi, right: etcd)");

@@ -80,23 +80,43 @@ fn range(key: &'static str) -> pb::RangeRequest {
 }
 
 fn requests() -> Vec<Row> {
-    let many = |n: usize| (0..n).map(|n| pb::RequestOp { request: Some(Op::RequestPut(pb::PutRequest {
-        key: format!("many{n}").into(), ..Default::default()
-    })) }).collect::<Vec<_>>();
+    let many = |n: usize| {
+        (0..n)
+            .map(|n| pb::RequestOp {
+                request: Some(Op::RequestPut(pb::PutRequest { key: format!("many{n}").into(), ..Default::default() })),
+            })
+            .collect::<Vec<_>>()
+    };
     let big = |len: usize| pb::PutRequest { key: bytes("big"), value: vec![b'x'; len].into(), ..Default::default() };
     let mut rows = vec![
         row("KV/Range", range(""), Same),
         row("KV/Range", pb::RangeRequest { range_end: bytes("z"), ..range("") }, Same),
         row("KV/Range", pb::RangeRequest { range_end: bytes("a"), ..range("b") }, Same),
-        row("KV/Range", pb::RangeRequest { sort_order: 7, ..range("a") }, Differs(3, "etcdserver: invalid sort option", SORT)),
-        row("KV/Range", pb::RangeRequest { sort_target: 9, ..range("a") }, Ours(3, "etcdserver: invalid sort option", SORT)),
-        row("KV/Range", pb::RangeRequest { sort_order: -1, ..range("a") }, Differs(3, "etcdserver: invalid sort option", SORT)),
+        row(
+            "KV/Range",
+            pb::RangeRequest { sort_order: 7, ..range("a") },
+            Differs(3, "etcdserver: invalid sort option", SORT),
+        ),
+        row(
+            "KV/Range",
+            pb::RangeRequest { sort_target: 9, ..range("a") },
+            Ours(3, "etcdserver: invalid sort option", SORT),
+        ),
+        row(
+            "KV/Range",
+            pb::RangeRequest { sort_order: -1, ..range("a") },
+            Differs(3, "etcdserver: invalid sort option", SORT),
+        ),
         row("KV/Range", pb::RangeRequest { limit: -5, ..range("a") }, Same),
         row("KV/Range", pb::RangeRequest { limit: i64::MAX, range_end: bytes("\0"), ..range("a") }, Same),
         row("KV/Range", pb::RangeRequest { revision: -9, ..range("a") }, Same),
         row("KV/Range", pb::RangeRequest { revision: 1 << 40, ..range("a") }, Same),
         row("KV/Range", pb::RangeRequest { revision: 1, ..range("a") }, Same),
-        row("KV/Range", pb::RangeRequest { min_mod_revision: 9, max_mod_revision: 3, range_end: bytes("\0"), ..range("a") }, Same),
+        row(
+            "KV/Range",
+            pb::RangeRequest { min_mod_revision: 9, max_mod_revision: 3, range_end: bytes("\0"), ..range("a") },
+            Same,
+        ),
         row("KV/Put", put(""), Same),
         row("KV/Put", pb::PutRequest { ignore_value: true, ..put("a") }, Same),
         row("KV/Put", pb::PutRequest { ignore_value: true, value: Bytes::new(), ..put("missing") }, Same),
@@ -114,7 +134,11 @@ fn requests() -> Vec<Row> {
         row("KV/Txn", txn(many(129)), Same),
         row("KV/Txn", pb::TxnRequest { failure: many(129), ..Default::default() }, Same),
         row("KV/Txn", txn(vec![put_op("k"), put_op("k")]), Same),
-        row("KV/Txn", pb::TxnRequest { success: vec![put_op("k")], failure: vec![put_op("k")], ..Default::default() }, Same),
+        row(
+            "KV/Txn",
+            pb::TxnRequest { success: vec![put_op("k")], failure: vec![put_op("k")], ..Default::default() },
+            Same,
+        ),
         row("KV/Txn", txn(vec![put_op("k"), delete_op("j", "l")]), Same),
         row("KV/Txn", txn(vec![delete_op("j", "l"), put_op("k")]), Same),
         row("KV/Txn", txn(vec![delete_op("j", "l"), delete_op("j", "l")]), Same),
@@ -129,9 +153,28 @@ fn requests() -> Vec<Row> {
         row("KV/Txn", pb::TxnRequest { compare: vec![pb::Compare::default()], ..Default::default() }, Same),
         row("KV/Txn", pb::TxnRequest::default(), Same),
         row("KV/Txn", txn(vec![pb::RequestOp { request: Some(Op::RequestRange(range(""))) }]), Same),
-        row("KV/Txn", txn(vec![pb::RequestOp { request: Some(Op::RequestRange(pb::RangeRequest { sort_order: 5, ..range("a") })) }]), Differs(3, "etcdserver: invalid sort option", SORT)),
-        row("KV/Txn", txn(vec![pb::RequestOp { request: Some(Op::RequestRange(pb::RangeRequest { revision: 1 << 40, ..range("a") })) }]), Same),
-        row("KV/Txn", txn(vec![put_op("k9"), pb::RequestOp { request: Some(Op::RequestPut(pb::PutRequest { lease: 404, ..put("k8") })) }]), Same),
+        row(
+            "KV/Txn",
+            txn(vec![pb::RequestOp {
+                request: Some(Op::RequestRange(pb::RangeRequest { sort_order: 5, ..range("a") })),
+            }]),
+            Differs(3, "etcdserver: invalid sort option", SORT),
+        ),
+        row(
+            "KV/Txn",
+            txn(vec![pb::RequestOp {
+                request: Some(Op::RequestRange(pb::RangeRequest { revision: 1 << 40, ..range("a") })),
+            }]),
+            Same,
+        ),
+        row(
+            "KV/Txn",
+            txn(vec![
+                put_op("k9"),
+                pb::RequestOp { request: Some(Op::RequestPut(pb::PutRequest { lease: 404, ..put("k8") })) },
+            ]),
+            Same,
+        ),
         row("KV/Compact", pb::CompactionRequest { revision: 0, physical: false }, Same),
         row("KV/Compact", pb::CompactionRequest { revision: -1, physical: true }, Same),
         row("KV/Compact", pb::CompactionRequest { revision: 1 << 40, physical: false }, Same),
@@ -157,28 +200,66 @@ fn requests() -> Vec<Row> {
         row("Maintenance/Status", pb::StatusRequest {}, Alike),
         row("Maintenance/Defragment", pb::DefragmentRequest {}, Same),
         row("Maintenance/MoveLeader", pb::MoveLeaderRequest { target_id: 404 }, Same),
-        row("Maintenance/Downgrade", pb::DowngradeRequest { action: 0, version: "3.4.0".into() },
-            Differs(12, "this server has no older version to downgrade to", "Mechi writes no etcd format of any version")),
-        row("Maintenance/Snapshot", pb::SnapshotRequest {},
-            Differs(12, "this server does not stream snapshots yet: copy its data directory while it is stopped", UNSERVED)),
+        row(
+            "Maintenance/Downgrade",
+            pb::DowngradeRequest { action: 0, version: "3.4.0".into() },
+            Differs(
+                12,
+                "this server has no older version to downgrade to",
+                "Mechi writes no etcd format of any version",
+            ),
+        ),
+        row(
+            "Maintenance/Snapshot",
+            pb::SnapshotRequest {},
+            Differs(
+                12,
+                "this server does not stream snapshots yet: copy its data directory while it is stopped",
+                UNSERVED,
+            ),
+        ),
         row("Cluster/MemberList", pb::MemberListRequest { linearizable: false }, Alike),
         row("Cluster/MemberList", pb::MemberListRequest { linearizable: true }, Alike),
         row("KV/RangeStream", range(""), Differs(3, "etcdserver: key is not provided", STREAM)),
-        row("KV/RangeStream", pb::RangeRequest { sort_target: 9, ..range("a") }, Differs(3, "etcdserver: invalid sort option", STREAM)),
-        row("KV/RangeStream", pb::RangeRequest { sort_order: 2, ..range("a") },
-            Differs(12, "RangeStream does not support custom sort orders", STREAM)),
-        row("KV/RangeStream", pb::RangeRequest { min_mod_revision: 1, ..range("a") },
-            Differs(12, "RangeStream does not support revision filters", STREAM)),
-        row("KV/RangeStream", pb::RangeRequest { revision: 1 << 40, ..range("a") },
-            Differs(11, "etcdserver: mvcc: required revision is a future revision", STREAM)),
-        row("KV/RangeStream", pb::RangeRequest { revision: 1, ..range("a") },
-            Differs(11, "etcdserver: mvcc: required revision has been compacted", STREAM)),
+        row(
+            "KV/RangeStream",
+            pb::RangeRequest { sort_target: 9, ..range("a") },
+            Differs(3, "etcdserver: invalid sort option", STREAM),
+        ),
+        row(
+            "KV/RangeStream",
+            pb::RangeRequest { sort_order: 2, ..range("a") },
+            Differs(12, "RangeStream does not support custom sort orders", STREAM),
+        ),
+        row(
+            "KV/RangeStream",
+            pb::RangeRequest { min_mod_revision: 1, ..range("a") },
+            Differs(12, "RangeStream does not support revision filters", STREAM),
+        ),
+        row(
+            "KV/RangeStream",
+            pb::RangeRequest { revision: 1 << 40, ..range("a") },
+            Differs(11, "etcdserver: mvcc: required revision is a future revision", STREAM),
+        ),
+        row(
+            "KV/RangeStream",
+            pb::RangeRequest { revision: 1, ..range("a") },
+            Differs(11, "etcdserver: mvcc: required revision has been compacted", STREAM),
+        ),
         row("Auth/AuthStatus", pb::AuthStatusRequest {}, Same),
         row("Auth/Authenticate", pb::AuthenticateRequest { name: "a".into(), password: "b".into() }, Same),
         row("KV/Nothing", pb::HashRequest {}, Same),
         row("Nothing/Range", pb::HashRequest {}, Same),
-        Row("/nothing".into(), Bytes::new(), Vec::new(), Differs(12, "malformed method name: \"/nothing\"",
-            "the grpc-go of etcd 3.7 answers Unimplemented, that of 3.5.1 ResourceExhausted")),
+        Row(
+            "/nothing".into(),
+            Bytes::new(),
+            Vec::new(),
+            Differs(
+                12,
+                "malformed method name: \"/nothing\"",
+                "the grpc-go of etcd 3.7 answers Unimplemented, that of 3.5.1 ResourceExhausted",
+            ),
+        ),
         Row("/etcdserverpb.KV/".into(), Bytes::new(), Vec::new(), Same),
         Row("/grpc.health.v1.Health/Check".into(), Bytes::new(), Vec::new(), Same),
         Row("/grpc.health.v1.Health/Check".into(), Bytes::from_static(b"\x0a\x04etcd"), Vec::new(), Same),
@@ -189,7 +270,11 @@ fn requests() -> Vec<Row> {
     rows.extend([
         unserved("Cluster/MemberAdd", pb::MemberAddRequest::default(), members),
         unserved("Cluster/MemberRemove", pb::MemberRemoveRequest { id: 404 }, members),
-        unserved("Cluster/MemberUpdate", pb::MemberUpdateRequest { id: 404, peer_ur_ls: vec!["http://127.0.0.1:1".into()] }, members),
+        unserved(
+            "Cluster/MemberUpdate",
+            pb::MemberUpdateRequest { id: 404, peer_ur_ls: vec!["http://127.0.0.1:1".into()] },
+            members,
+        ),
         unserved("Cluster/MemberPromote", pb::MemberPromoteRequest { id: 404 }, members),
     ]);
     let users = "this server does not know users and roles yet: authentication cannot be enabled";
@@ -203,14 +288,22 @@ fn requests() -> Vec<Row> {
         asked_with("hasleader", b"perhaps", Same),
         asked_with("client-api-version", b"3.5", Same),
         asked_with("client-api-version", b"no version at all", Same),
-        asked_with("client-api-version", b"\xff\xfe", Ours(3, "etcdserver: invalid client api version",
-            "etcd 3.6 and later refuse it; 3.5.1 gives it to its metrics, which panic")),
+        asked_with(
+            "client-api-version",
+            b"\xff\xfe",
+            Ours(
+                3,
+                "etcdserver: invalid client api version",
+                "etcd 3.6 and later refuse it; 3.5.1 gives it to its metrics, which panic",
+            ),
+        ),
         asked_with("token", b"none", Differs(0, "", TOKEN)),
         asked_with("authorization", b"Bearer none", Differs(0, "", TOKEN)),
     ]);
     let text = "etcd 3.7 decodes with protobuf-go, which has one text for all; 3.5.1's gogo/protobuf has several";
     for broken in [&b"\xff"[..], b"\x0a\x05ab", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"] {
-        let differs = Differs(13, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data", text);
+        let differs =
+            Differs(13, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data", text);
         rows.push(Row("/etcdserverpb.KV/Range".into(), Bytes::from_static(broken), Vec::new(), differs));
     }
     // The last rows: from here on one store has a revision more than the other.
@@ -218,9 +311,11 @@ fn requests() -> Vec<Row> {
     rows
 }
 
-const TOKEN: &str = "etcd 3.5.10 and later do not look at a token while authentication is off; 3.5.1 refuses one that it does not know";
+const TOKEN: &str =
+    "etcd 3.5.10 and later do not look at a token while authentication is off; 3.5.1 refuses one that it does not know";
 const STREAM: &str = "etcd 3.7 and later serve RangeStream";
-const NO_ROOM: &str = "etcd refuses growth as long as the alarm is listed; Mechi allows it again as soon as there is room";
+const NO_ROOM: &str =
+    "etcd refuses growth as long as the alarm is listed; Mechi allows it again as soon as there is room";
 
 /// Alarms of every kind raised and lowered, and what is refused meanwhile; none is left at the end.
 #[rustfmt::skip]

@@ -155,10 +155,7 @@ fn explain_range(
     reasons: &mut Reasons,
 ) {
     use pb::range_request::SortTarget;
-    if request.keys_only
-        && request.sort_target != SortTarget::Value as i32
-        && real.kvs.iter().any(|kv| kv.lease != 0)
-    {
+    if request.keys_only && request.sort_target != SortTarget::Value as i32 && real.kvs.iter().any(|kv| kv.lease != 0) {
         real.kvs.iter_mut().for_each(|kv| kv.lease = 0);
         reasons.insert(KEYS_ONLY);
     }

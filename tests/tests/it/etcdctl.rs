@@ -88,7 +88,8 @@ fn etcdctl_3_5_sees_no_difference() {
 }
 
 /// Lines that may differ, by what they contain: a reason for each.
-const DIFFERENCES: [(&str, &str); 1] = [("auth status", "auth is not served yet: Mechi answers Unimplemented or its own revision")];
+const DIFFERENCES: [(&str, &str); 1] =
+    [("auth status", "auth is not served yet: Mechi answers Unimplemented or its own revision")];
 
 fn compare(etcdctl: &Path) {
     let mechi = Server::start(Kind::Mechi, &[]).expect("mechi starts");
@@ -155,7 +156,8 @@ fn mask_numbers(line: &str) -> String {
     let mut out = String::new();
     let mut word = String::new();
     let flush = |word: &mut String, out: &mut String| {
-        let number = word.len() >= 5 && word.chars().all(|c| c.is_ascii_hexdigit()) && word.chars().any(|c| c.is_ascii_digit());
+        let number =
+            word.len() >= 5 && word.chars().all(|c| c.is_ascii_hexdigit()) && word.chars().any(|c| c.is_ascii_digit());
         out.push_str(if number { "NUMBER" } else { word });
         word.clear();
     };
@@ -194,7 +196,10 @@ fn leases(etcdctl: &Path, server: &Server) {
     let id = granted.split(' ').nth(1).expect("lease ID granted").to_owned();
     assert_eq!(granted, format!("lease {id} granted with TTL(500s)\n"));
     ok(etcdctl, server, &["put", "leased", "v", "--lease", &id]);
-    assert_eq!(ok(etcdctl, server, &["lease", "keep-alive", "--once", &id]), format!("lease {id} keepalived with TTL(500)\n"));
+    assert_eq!(
+        ok(etcdctl, server, &["lease", "keep-alive", "--once", &id]),
+        format!("lease {id} keepalived with TTL(500)\n")
+    );
     let left = ok(etcdctl, server, &["lease", "timetolive", "--keys", &id]);
     assert!(left.starts_with(&format!("lease {id} granted with TTL(500s), remaining(")), "{left}");
     assert!(left.ends_with("attached keys([leased])\n"), "{left}");

@@ -175,7 +175,8 @@ impl<S: Reopen> Member<S> {
 
     fn flush(&mut self) {
         let store = self.store.as_ref().expect("taken during a restart only");
-        let flushed = self.flusher.flush_all(store, &self.state.mvcc, self.state.to_meta()).expect("the store takes it");
+        let flushed =
+            self.flusher.flush_all(store, &self.state.mvcc, self.state.to_meta()).expect("the store takes it");
         self.state.mvcc.set_flushed(self.flusher.flushed());
         self.upkeep.flushes += usize::from(flushed);
     }
