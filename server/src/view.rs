@@ -302,7 +302,8 @@ impl Reads {
         let more = items.len() as u64 > limit;
         items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let wanted = items.len() as u64;
-        let keys_only = request.keys_only;
+        // After a sort by value the items hold what is to be answered.
+        let keys_only = request.keys_only && !by_value;
         let source = Source::Items { _view: view, items: items.into_iter() };
         let reader = Reader { reads: self.clone(), framed_bytes: 0, keys_only, source };
         drop(held);
@@ -312,7 +313,7 @@ impl Reads {
 
     async fn sort_by_value(&self, request: &RangeRequest, items: Vec<Item>) -> Result<Vec<Item>, Error> {
         let reads = self.clone();
-        let descending = request.sort_order() == SortOrder::Descend;
+        let (descending, keys_only) = (request.sort_order() == SortOrder::Descend, request.keys_only);
         blocking(move || {
             let mut valued = Vec::with_capacity(items.len());
             for item in items {
@@ -325,7 +326,13 @@ impl Reads {
                 let order = value(a).cmp(value(b));
                 if descending { order.reverse() } else { order }
             });
-            Ok(valued.into_iter().map(|(_, item)| item).collect())
+            // A sort by value reads the records even if keys alone are asked for, and then etcd's answer has the lease.
+            let keyed = |record: &Record, item: Item| {
+                let head = key_record(&item, record.fields().map_or(0, |fields| fields.lease));
+                Item { wire_len: head.wire().len() as u32, head, resident: true, ..item }
+            };
+            let arranged = valued.into_iter().map(|(record, item)| if keys_only { keyed(&record, item) } else { item });
+            Ok(arranged.collect())
         })
         .await
     }
@@ -441,7 +448,7 @@ impl Reader {
 
     async fn load(&self, items: Vec<Item>) -> Result<Vec<Bytes>, Error> {
         if self.keys_only {
-            return Ok(items.iter().map(|item| key_record(item).to_bytes()).collect());
+            return Ok(items.iter().map(|item| key_record(item, 0).to_bytes()).collect());
         }
         if items.iter().all(|item| item.resident) {
             return Ok(items.into_iter().map(|item| item.head.to_bytes()).collect());
@@ -473,19 +480,20 @@ fn framed(wire_len: u64) -> u64 {
     1 + prost::length_delimiter_len(wire_len as usize) as u64 + wire_len
 }
 
-/// etcd 3.7 answers keys_only from its index: no value and no lease.
-fn key_record(item: &Item) -> Record {
+/// etcd 3.7 answers keys_only from its index: no value, and no lease (0) unless it has read the record to sort by value.
+fn key_record(item: &Item, lease: i64) -> Record {
     Record::encode(&Fields {
         key: item.key(),
         create_revision: item.create_revision,
         mod_revision: item.mod_revision.main,
         version: item.version,
-        ..Fields::default()
+        value: &[],
+        lease,
     })
 }
 
 fn wire_len(item: &Item, keys_only: bool) -> u64 {
-    if keys_only { key_record(item).wire().len() as u64 } else { u64::from(item.wire_len) }
+    if keys_only { key_record(item, 0).wire().len() as u64 } else { u64::from(item.wire_len) }
 }
 
 /// In key order and without filters: the index alone finds what to answer.

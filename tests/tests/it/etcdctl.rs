@@ -30,6 +30,7 @@ const SCRIPT: &[Call] = &[
     Call(&["get", "--prefix", "foo", "--limit=2"], ""),
     Call(&["get", "--prefix", "foo", "--limit=2", "-w", "json"], ""),
     Call(&["get", "--prefix", "foo", "--keys-only"], ""),
+    Call(&["get", "--prefix", "foo", "--keys-only", "--order=ASCEND", "--sort-by=VALUE", "-w", "json"], ""),
     Call(&["get", "--prefix", "foo", "--count-only", "-w", "fields"], ""),
     Call(&["get", "--prefix", "foo", "--order=DESCEND", "--sort-by=KEY"], ""),
     Call(&["get", "--prefix", "foo", "--order=DESCEND", "--sort-by=MODIFY"], ""),
