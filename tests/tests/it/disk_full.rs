@@ -101,15 +101,16 @@ async fn a_full_disk_refuses_growth_and_recovers() {
     }
     check(&server.endpoint(), &acknowledged).await;
 
-    // The alarm stays listed until it is disarmed, though growth goes on.
-    let nospace = |action: pb::alarm_request::AlarmAction| pb::AlarmRequest {
-        action: action as i32,
+    // The alarm stays listed until it is disarmed, though growth goes on; until then `/health` says no.
+    let get = pb::AlarmRequest { action: pb::alarm_request::AlarmAction::Get as i32, ..Default::default() };
+    let listed = client.maintenance.alarm(get).await.expect("lists").into_inner().alarms;
+    assert_eq!(listed.len(), 1);
+    let disarm = pb::AlarmRequest {
+        action: pb::alarm_request::AlarmAction::Deactivate as i32,
+        member_id: listed[0].member_id,
         alarm: pb::AlarmType::Nospace as i32,
-        ..Default::default()
     };
-    let listed = client.maintenance.alarm(nospace(pb::alarm_request::AlarmAction::Get)).await.expect("lists");
-    assert_eq!(listed.into_inner().alarms.len(), 1);
-    client.maintenance.alarm(nospace(pb::alarm_request::AlarmAction::Deactivate)).await.expect("disarms");
+    client.maintenance.alarm(disarm).await.expect("disarms");
 
     // And a kill on top of it loses nothing.
     server.kill().expect("runs");
