@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 const LISTS: usize = 100;
+/// What the process may take beside twice its limit: the store's and the allocator's own memory, connections, code.
+/// A hundred lists held in memory would be a hundred times the data.
+const FIXED_MIB: u64 = 320;
+
 const VALUE_BYTES: usize = 64 * 1024;
 
 /// Key, revisions and lengths of a key-value in an answer, at the most.
@@ -51,7 +55,8 @@ async fn a_hundred_full_lists_fit_into_a_quarter_of_the_data() {
         bytes >> 20,
     );
     assert!(renewals > 0 && slowest < 1_000, "{renewals} keep-alives, the slowest took {slowest} ms");
-    assert!(peak < mib, "peak RSS {peak} MiB for {mib} MiB of data: the limit has no effect");
+    let most = limit * 2 + FIXED_MIB;
+    assert!(peak < most, "peak RSS {peak} MiB, more than {most} MiB: the limit of {limit} MiB has no effect");
 }
 
 async fn fill(endpoint: &str, keys: u64) {

@@ -41,8 +41,12 @@ impl Hooks for Told {
     fn log_bytes_since(&self, _: u64) -> u64 {
         0
     }
-    fn free_bytes(&self) -> u64 {
-        if self.full.load(Ordering::SeqCst) { 0 } else { u64::MAX }
+    fn may_flush(&self, _: u64) -> bool {
+        !self.full.load(Ordering::SeqCst)
+    }
+    fn flushed(&self) {}
+    fn is_tight(&self) -> bool {
+        false
     }
     fn snapshot_made(&self, manifest: &Manifest, trim: u64) {
         self.made.lock().push((manifest.index(), trim));
