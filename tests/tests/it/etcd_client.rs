@@ -80,7 +80,7 @@ fn build(suite: &Path) -> Vec<PathBuf> {
             .arg("--target-dir")
             .arg(suite.with_file_name("etcd-client-target"))
             .current_dir(suite)
-            .env("PROTOC", oracle::dir().join("protoc/protoc"))
+            .env("PROTOC", oracle::dir().join("protoc/bin/protoc"))
             .env_remove("CARGO_TARGET_DIR"),
     );
     let messages = built.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

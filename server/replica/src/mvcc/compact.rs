@@ -108,6 +108,12 @@ impl Mvcc {
         next
     }
 
+    /// The revision from which on [`Mvcc::changes`] is complete and every version can be read, compacted or not: what
+    /// the sweep has not reached is still there.
+    pub fn history_from(&self) -> i64 {
+        self.sweep_target()
+    }
+
     /// The highest revision that anything may have been removed for.
     pub(super) fn sweep_target(&self) -> i64 {
         self.sweeper.progress.map_or(self.sweeper.swept, |(target, _)| target.max(self.sweeper.swept))

@@ -78,14 +78,13 @@ impl HashJob {
     ///
     /// - Errors: [`Error::FutureRevision`], [`Error::Compacted`].
     pub fn new(mvcc: &Mvcc, revision: i64) -> Result<Self, Error> {
-        // A compaction to revision 0 is allowed and removes nothing. etcd 3.7 answers 0 from then on with the hash that
-        // it stored, of an empty store; here 0 always means now, as in etcd 3.5.1.
-        let known = mvcc.hashes.stored.iter().find(|hash| hash.hash_revision == revision && revision != 0);
-        if let Some(known) = known {
+        // A compaction to revision 0 has a hash like any other; who asks for 0 asks for now.
+        let is_it = |of: i64| of == revision && revision > 0;
+        if let Some(known) = mvcc.hashes.stored.iter().find(|hash| is_it(hash.hash_revision)) {
             let job = Self::start(known.compact_revision, revision, true);
             return Ok(Self { known: Some(known.clone()), next: None, ..job });
         }
-        if let Some(wanted) = mvcc.hashes.wanted.iter().find(|wanted| wanted.revision == revision && revision != 0) {
+        if let Some(wanted) = mvcc.hashes.wanted.iter().find(|wanted| is_it(wanted.revision)) {
             return Ok(Self::start(wanted.before, revision, true));
         }
         match revision {
@@ -110,9 +109,10 @@ impl HashJob {
         }
     }
 
-    /// The floor for [`Mvcc::sweep`] while this job lives.
+    /// The floor for [`Mvcc::sweep`] while this job lives: also after the last step, since [`HashJob::finish`] still
+    /// reads values that left memory, and a sweep takes them out of the store.
     pub fn floor(&self) -> i64 {
-        if self.next.is_some() { self.compact_revision } else { i64::MAX }
+        if self.known.is_some() { i64::MAX } else { self.compact_revision }
     }
 
     /// Looks at up to [`SLICE_KEYS_MAX`] keys; returns whether there are more.

@@ -32,8 +32,9 @@ impl WatchHub {
         if self.cursor >= through {
             return Ok(());
         }
-        if self.cursor + 1 < mvcc.compact_revision() {
-            // A snapshot, or a compaction that was faster than this hub, took changes that nobody has been sent.
+        if self.cursor + 1 < mvcc.history_from() {
+            // A snapshot took changes that nobody has been sent. A compaction does not: the sweep waits for this hub,
+            // and a synced watcher is sent what is compacted meanwhile, as with etcd, which sends before it answers.
             self.lag_all();
             self.cursor = through;
             return Ok(());

@@ -107,7 +107,7 @@ pub(super) fn event(change: &Change, prev_kv: bool, mvcc: &Mvcc, values: &dyn Va
         })
     });
     let kv = tombstone.as_ref().unwrap_or(&loaded).wire();
-    let previous = match prev_kv && may_have_previous(change, &loaded)? && main > mvcc.compact_revision() {
+    let previous = match prev_kv && may_have_previous(change, &loaded)? && main > mvcc.history_from() {
         true => mvcc.get(change.head.key(), main - 1).map(|item| item.record(values)).transpose()?,
         false => None,
     };
