@@ -44,7 +44,8 @@ impl WatchHub {
             return Ok(());
         }
         let range = (self.cursor + 1, through);
-        let slice = self.read(range, &self.index, mvcc, values)?;
+        // What was there when the change was applied is sent, as etcd does, which sends before it answers.
+        let slice = self.read(range, mvcc.history_from(), &self.index, mvcc, values)?;
         self.cursor = slice.end;
         for matches in slice.matches.chunk_by(|a, b| a.0 == b.0) {
             let slot = matches[0].0;
@@ -65,7 +66,8 @@ impl WatchHub {
             Some(from) if from <= self.cursor => {
                 let mut index = Index::default();
                 group.slots.iter().for_each(|&slot| index.insert(&self.watchers.get(slot).filter, slot));
-                self.read((from, self.cursor), &index, mvcc, values)?
+                // How far the sweep is must not be seen: for history the compaction counts.
+                self.read((from, self.cursor), mvcc.compact_revision(), &index, mvcc, values)?
             }
             _ => Slice { end: self.cursor, ..Slice::default() },
         };

@@ -90,7 +90,7 @@ const EVENT_PREV_KV: u8 = 3 << 3 | 2;
 
 /// Encodes `change` as one element of `WatchResponse.events`, tag and length included.
 ///
-/// With `prev_kv`, the version before it is added, unless the change created the key or a compaction took it.
+/// With `prev_kv`, the version before it is added, unless the change created the key; the caller knows that it is kept.
 /// - Errors: [`Fatal`] if a value that is not in memory cannot be read.
 /// - Source: etcd `server/etcdserver/api/v3rpc/watch.go`, `sendLoop`.
 pub(super) fn event(change: &Change, prev_kv: bool, mvcc: &Mvcc, values: &dyn Values) -> Result<Bytes, Fatal> {
@@ -107,7 +107,7 @@ pub(super) fn event(change: &Change, prev_kv: bool, mvcc: &Mvcc, values: &dyn Va
         })
     });
     let kv = tombstone.as_ref().unwrap_or(&loaded).wire();
-    let previous = match prev_kv && may_have_previous(change, &loaded)? && main > mvcc.history_from() {
+    let previous = match prev_kv && may_have_previous(change, &loaded)? {
         true => mvcc.get(change.head.key(), main - 1).map(|item| item.record(values)).transpose()?,
         false => None,
     };

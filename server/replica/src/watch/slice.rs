@@ -38,10 +38,11 @@ impl Event {
 impl WatchHub {
     /// Reads `from..=through` for the watchers in `index`, or its first part if that is more than one slice holds.
     ///
-    /// A watcher is matched from its own next revision on. Nothing changes here, so an error leaves nobody with half.
+    /// Changes above `kept_from` have their predecessors still. A watcher is matched from its own next revision on. Nothing changes here, so an error leaves nobody with half.
     pub(super) fn read(
         &self,
         (from, through): (i64, i64),
+        kept_from: i64,
         index: &Index,
         mvcc: &Mvcc,
         values: &dyn Values,
@@ -75,7 +76,7 @@ impl WatchHub {
                 let prev_kv = watcher.filter.prev_kv;
                 let form = if prev_kv { &mut event.with_prev_kv } else { &mut event.plain };
                 if form.is_none() && self.has_room(watcher.stream) {
-                    let encoded = encode::event(change, prev_kv, mvcc, values)?;
+                    let encoded = encode::event(change, prev_kv && main > kept_from, mvcc, values)?;
                     bytes += encoded.len();
                     *form = Some(encoded);
                 }
