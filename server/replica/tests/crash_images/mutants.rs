@@ -42,8 +42,11 @@ fn damaged_middle() -> Option<String> {
     })
 }
 
+/// A known bug, the search that must find it, and what its finding must say.
+type Row = (&'static str, fn() -> Option<String>, &'static str);
+
 /// Each bug with the search that must find it, and what its finding must say.
-const CAUGHT_BY: &[(&str, fn() -> Option<String>, &str)] = &[
+const CAUGHT_BY: &[Row] = &[
     ("ack_before_fsync", hunt, ""),
     ("cut_at_first_bad_crc", damaged_middle, ""),
     ("midlog_damage_as_tail", damaged_middle, ""),
