@@ -1,7 +1,15 @@
 //! Compiles the protos with protox: a fresh machine needs no `protoc`.
 
-const PROTOS: [&str; 7] =
-    ["kv.proto", "auth.proto", "rpc.proto", "lock.proto", "election.proto", "health.proto", "internal.proto"];
+const PROTOS: [&str; 8] = [
+    "kv.proto",
+    "auth.proto",
+    "rpc.proto",
+    "lock.proto",
+    "election.proto",
+    "health.proto",
+    "internal.proto",
+    "peer.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=protos");

@@ -44,3 +44,8 @@ pub mod health {
 pub mod mechipb {
     generated!("mechipb");
 }
+
+/// What members say to each other (`protos/peer.proto`).
+pub mod mechipeerpb {
+    generated!("mechipeerpb");
+}

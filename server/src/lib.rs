@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod mailbox;
 pub mod propose;
 pub mod driver;
+pub mod peer;
 pub mod wal_thread;
 pub mod wal_log;
 pub mod disk;

@@ -8,12 +8,15 @@ use bytes::Bytes;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::store::{Batch, Store};
 use parking_lot::{Mutex, RwLock};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A write that takes longer is taken for a hang.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,13 +50,14 @@ impl SledStore {
             .flush_every_ms(None);
         let (opened, result) = sync_channel(1);
         let (jobs, queue) = sync_channel(1);
+        let files = folder.to_owned();
         let spawned = thread::Builder::new().name("store".into()).spawn(move || {
             let db = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| "it panicked".to_string());
             match db.and_then(|db| db.map_err(|error| error.to_string())) {
                 Ok(db) => {
                     // Nobody waits for it any more if the time was up.
                     if opened.send(Ok(db.clone())).is_ok() {
-                        write(db, &queue);
+                        write(db, &queue, &files);
                     }
                 }
                 Err(error) => drop(opened.send(Err(error))),
@@ -85,7 +89,7 @@ impl SledStore {
     pub fn close(&self) -> Result<(), Fatal> {
         self.check()?;
         let writer = self.writer.lock().take();
-        // The writer's is the last handle then, and dropping it closes the files.
+        // The writer's is the last handle then; it waits until sled's own threads have let go of the files too.
         drop(self.db.write().take());
         let Some(jobs) = writer else { return Ok(()) };
         let (done, result) = sync_channel(1);
@@ -128,8 +132,14 @@ impl SledStore {
 /// Closing writes what sled holds back, at most its cache.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Milliseconds between two looks whether sled has closed its files.
+const CLOSE_POLL_MS: u64 = 1;
+
+/// The file that sled holds locked as long as any of its threads uses it.
+const LOCKED: &str = "db";
+
 /// Makes all writes, in order; ends when the store is closed or dropped. A panic ends it too, which callers notice.
-fn write(db: sled::Db, queue: &Receiver<Job>) {
+fn write(db: sled::Db, queue: &Receiver<Job>, folder: &Path) {
     while let Ok(job) = queue.recv() {
         match job {
             Job::Commit(batch, done) => {
@@ -141,11 +151,28 @@ fn write(db: sled::Db, queue: &Receiver<Job>) {
                 let _ = done.send(result);
             }
             Job::Close(done) => {
-                let result = db.flush().map(|_| ()).map_err(|error| error.to_string());
+                let flushed = db.flush().map(|_| ()).map_err(|error| error.to_string());
                 drop(db);
-                let _ = done.send(result);
+                let _ = done.send(flushed.and_then(|()| released(folder)));
                 return;
             }
+        }
+    }
+}
+
+/// Waits until no thread of sled's pool has the files open: dropping the last handle does not wait for them, and a write
+/// that comes after the caller's fsync would make a lie of the note that the store was closed.
+fn released(folder: &Path) -> Result<(), String> {
+    let path = folder.join(LOCKED);
+    let file = File::open(&path).map_err(|error| format!("open {}: {error}", path.display()))?;
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(CLOSE_POLL_MS));
+            }
+            Err(error) => return Err(format!("lock {}: {error}", path.display())),
         }
     }
 }
