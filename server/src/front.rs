@@ -38,12 +38,14 @@ impl Front {
 
     /// Serves until `shutdown` turns true; the handles end when the last connections have.
     ///
-    /// - Shape: `grpc` answers every HTTP/2 request of the client URLs, unknown methods included.
+    /// - Shape: `grpc` answers every HTTP/2 request of the client URLs, unknown methods included; `peers` those of the
+    ///   peer URLs, which without it speak HTTP/1 only.
     pub fn serve<S: Grpc>(
         self,
         config: &Config,
         shared: Shared,
         grpc: S,
+        peers: Option<Router>,
         shutdown: &watch::Receiver<bool>,
     ) -> Vec<JoinHandle<()>> {
         let limits = Limits::new(config);
@@ -51,7 +53,8 @@ impl Front {
         let http_only = |router: Router| Handlers { http: Some(router), grpc: None::<Router> };
         for listener in self.peers {
             tracing::info!(address = listener.address(), "serving peer traffic insecurely");
-            handles.push(serve(listener, http_only(peer_router(shared.clone())), limits, shutdown.clone()));
+            let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: peers.clone() };
+            handles.push(serve(listener, handlers, limits, shutdown.clone()));
         }
         for listener in self.metrics {
             tracing::info!(address = listener.address(), "serving metrics");

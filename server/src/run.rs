@@ -101,7 +101,7 @@ async fn life(config: &Config) -> Result<()> {
     };
     let router = member.metrics.grpc.count(grpc::router(node.clone(), options));
     let addresses = front.client_addresses();
-    let served = front.serve(config, shared, router, &stopped);
+    let served = front.serve(config, shared, router, None, &stopped);
     tracing::info!(addresses = addresses.join(","), "ready to serve client requests");
     let signal = tokio::select! {
         _ = terminate.recv() => "terminated",
