@@ -52,3 +52,65 @@ pub const LOCAL_FAILURES_MAX: u32 = 5;
 
 /// How long the members of a local cluster may take to stop; then they are killed.
 pub const LOCAL_STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Messages that wait on one connection to another member; beyond, the oldest append goes, since raft sends it again.
+pub const PEER_QUEUE_MESSAGES_MAX: usize = 4_096;
+
+/// Bytes that wait on the connection for heartbeats, votes and reads to one member; beyond, the oldest goes.
+pub const PEER_URGENT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes that wait on the connection for entries and batches to one member; beyond, the oldest append goes, and a batch
+/// is not taken, since its author sends it again. One message always fits.
+pub const PEER_BULK_BYTES_MAX: usize = 64 << 20;
+
+/// What a message between members may have beyond its entries; a larger one is refused before it is decoded.
+pub const PEER_OVERHEAD_BYTES: usize = 64 << 10;
+
+/// How long another member may take to accept a connection and to answer the handshake; then another URL is tried.
+pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The first pause before a member that could not be reached is dialled again; each is twice the one before.
+pub const PEER_DIAL_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// The longest pause before a member is dialled again.
+pub const PEER_DIAL_PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// A connection that stood for this long is dialled again at once when it breaks; a shorter one after a pause, so that
+/// a member that breaks every connection is not dialled without end.
+pub const PEER_STEADY: Duration = Duration::from_secs(1);
+
+/// The shortest time between two pings of a connection, however short the election timeout is.
+pub const PEER_PING_MIN: Duration = Duration::from_millis(25);
+
+/// How often the round trip to another member is measured (etcd: 4 s).
+pub const PEER_PROBE_INTERVAL: Duration = Duration::from_secs(4);
+
+/// How long what is queued may take to leave when the member stops.
+pub const PEER_STOP_GRACE: Duration = Duration::from_millis(200);
+
+/// How often the same trouble with other members is logged at most.
+pub const PEER_LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// Offers of snapshots to one member that wait for the one before; beyond, they fail at once.
+pub const PEER_OFFERS_MAX: usize = 4;
+
+/// How long a member that was offered a snapshot may be silent; then the offer has failed, and its files may go.
+pub const PEER_SNAPSHOT_SILENCE: Duration = Duration::from_secs(30);
+
+/// Files of snapshots that this member sends at once; more wait at the members that fetch them.
+pub const PEER_FETCHES_MAX: usize = 4;
+
+/// Bytes of one part of a snapshot's file.
+pub const PEER_PART_BYTES: usize = 256 << 10;
+
+/// Snapshots whose files are kept for other members at once; beyond, the one that was asked for longest ago may go.
+pub const PEER_PINS_MAX: usize = 4;
+
+/// Bytes of a snapshot's manifest; a larger one is not fetched.
+pub const PEER_MANIFEST_BYTES_MAX: u64 = 2 << 30;
+
+/// Attempts to fetch without any new byte; then the offer has failed.
+pub const PEER_FETCH_ATTEMPTS_MAX: u32 = 5;
+
+/// How long the next part of a file may take; then the connection is made anew.
+pub const PEER_PART_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,27 @@
 //! Between members: what one sends to another, what comes back, and the connections that carry it.
+//!
+//! Per other member and direction there are two connections, one for what must not wait and one for the rest; the files
+//! of snapshots are pulled over a third. docs/formats.md says what goes over them. In reading order: [`peers`] (the
+//! handle), [`hello`] (the handshake), `dial`, `queue`, `outbound`, `inbound`, `lease`; and for snapshots [`pins`],
+//! `offer` and `serve` on the sender's side, `fetch` and `pull` on the receiver's.
+
+mod dial;
+mod fetch;
+pub mod hello;
+mod inbound;
+mod lease;
+mod offer;
+mod outbound;
+pub mod peers;
+pub mod pins;
+mod pull;
+mod queue;
+mod serve;
+mod shared;
+
+pub use hello::Lane;
+pub use peers::{PeerStatus, Peers, PeersConfig};
+pub use pins::Pins;
 
 use bytes::Bytes;
 use mechi_replica::lease::lessor::Remaining;
@@ -58,3 +81,6 @@ pub trait Events: Send + Sync + 'static {
     /// Another member's client asks how long a lease has left.
     fn time_to_live(&self, id: LeaseId) -> Later<Result<Option<Remaining>, Error>>;
 }
+
+#[cfg(test)]
+mod tests;
