@@ -47,10 +47,10 @@ impl Front {
     }
 
     /// Serves peers and metrics, which must answer before the member can: without its peers it never could.
-    pub fn serve_peers<S: Grpc>(&mut self, shared: &Shared, grpc: Option<S>) {
+    pub fn serve_peers<S: Grpc>(&mut self, shared: &Shared, grpc: S) {
         for listener in std::mem::take(&mut self.peers) {
             tracing::info!(address = listener.address(), "serving peer traffic insecurely");
-            let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: grpc.clone() };
+            let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: Some(grpc.clone()) };
             self.served.push(serve(listener, handlers, self.limits, self.shutdown.subscribe()));
         }
         for listener in std::mem::take(&mut self.metrics) {

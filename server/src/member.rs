@@ -1,14 +1,16 @@
 //! An open member: every part from the data directory to the handle that services use, and its orderly stop.
 
 use crate::apply::{self, Applying, Progress};
+use crate::config::urls::Url;
 use crate::config::{Config, Quota};
-use crate::driver::{self, Driver, DriverConfig, DriverHooks};
+use crate::driver::{self, Driver, DriverConfig, DriverHandle, DriverHooks};
 use crate::founding::Founding;
 use crate::gauges;
 use crate::keeping::Keeping;
+use crate::limits::PEER_SNAPSHOT_SILENCE;
 use crate::metrics::Metrics;
 use crate::node::{AskLeader, Inner, Node};
-use crate::peer::Later;
+use crate::peer::{Events, Later, Peers, PeersConfig, Pins, peers};
 use crate::propose::Pending;
 use crate::quota::{self, QuotaGuard};
 use crate::recovery::{self, Opened, Settings, folder};
@@ -19,18 +21,23 @@ use crate::wal_log::WalLog;
 use crate::wal_thread::end_process;
 use crate::watch::{self, Watches};
 use anyhow::{Context, Result};
+use axum::Router;
+use bytes::Bytes;
+use mechi_proto::etcdserverpb as pb;
+use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes};
 use mechi_replica::lease::lessor::Remaining;
 use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
+use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::replica::{LogTail, ReplicaConfig};
-use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::store::{Blocks, Values};
 use mechi_replica::types::{Index, LeaseId, MemberId, Term};
 use mechi_replica::wal::WalOptions;
 use parking_lot::RwLock;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -90,6 +97,8 @@ pub struct Member {
     driver: Threads,
     apply_thread: JoinHandle<()>,
     watch_thread: JoinHandle<()>,
+    peers: Arc<OnceLock<Peers>>,
+    peer_service: Router,
     store: Arc<crate::store::sled::SledStore>,
     stopping: signals::Sender<bool>,
     _lock: <crate::disk::RealDisk as mechi_replica::disk::Disk>::Lock,
@@ -104,6 +113,11 @@ struct Threads {
 }
 
 impl Member {
+    /// What answers the other members' calls.
+    pub fn peer_service(&self) -> Router {
+        self.peer_service.clone()
+    }
+
     /// Opens the data directory and starts every thread of the member.
     ///
     /// - Errors: a sentence for the person who starts the member.
@@ -150,6 +164,7 @@ impl Member {
         let voters = state.conf_state.voters.iter().copied().map(MemberId).collect();
         let learners = state.conf_state.learners.iter().copied().map(MemberId).collect();
         let leases = state.leases.to_meta();
+        let others = others(founding, &state)?;
         let progress = Arc::new(Progress::at(&state));
         let revision = state.mvcc.revision();
         let state = Arc::new(RwLock::new(state));
@@ -174,33 +189,54 @@ impl Member {
         let pending = Pending::default();
         let tick = config.heartbeat_interval;
         let driver_config = DriverConfig {
-            replica: ReplicaConfig {
-                member: MemberId(own),
-                voters,
-                learners,
-                boot,
-                seed: own ^ boot.rotate_left(32),
-                tick_ms: millis(tick),
-                heartbeat_ticks: 1,
-                election_ticks: ticks(config.election_timeout, tick),
+            member: MemberConfig {
+                replica: ReplicaConfig {
+                    member: MemberId(own),
+                    voters,
+                    learners,
+                    boot,
+                    seed: own ^ boot.rotate_left(32),
+                    tick_ms: millis(tick),
+                    heartbeat_ticks: 1,
+                    election_ticks: ticks(config.election_timeout, tick),
+                },
+                tail: LogTail { before: applied, entries, hard_state },
+                applied: applied.0,
+                snapshot: snapshots.last().map_or((0, 0), |manifest| (manifest.index(), manifest.term())),
+                leases,
+                lease_checkpoint_ms: millis(config.lease_checkpoint_interval),
             },
-            tail: LogTail { before: applied, entries, hard_state },
-            applied: applied.0,
-            snapshot: snapshots.last().map_or(0, Manifest::index),
-            leases,
-            lease_checkpoint_ms: millis(config.lease_checkpoint_interval),
             request_timeout,
         };
         let free_space = space.clone();
+        // What the driver calls is made after it, since it calls the driver too; what comes too early is dropped, and
+        // the heart asks again.
+        let peers = Arc::new(OnceLock::<Peers>::new());
+        let builder = Arc::new(OnceLock::<Arc<Keeper>>::new());
+        let (sending, building, reopen) = (peers.clone(), builder.clone(), around.reopen.clone());
         let hooks = DriverHooks {
             free_space: Box::new(move || free_space.give_up()),
             fatal: fatal.clone(),
-            send: Box::new(|to, _| tracing::error!(%to, "a one-member cluster has nobody to send to")),
+            send: Box::new(move |to, outgoing| {
+                if let Some(peers) = sending.get() {
+                    peers.send(to, outgoing);
+                }
+            }),
+            build_snapshot: Box::new(move || {
+                if let Some(keeper) = building.get() {
+                    keeper.want_snapshot();
+                }
+            }),
+            // A wish that is there already leads to an opening too.
+            diverged: Box::new(move |index| {
+                let _ = reopen.try_send(Reopen::Diverged { index });
+            }),
         };
         let log = WalLog::new(wal, metrics.clone());
         let Driver { handle, wal, committed, driver_thread, wal_thread } =
             driver::start(driver_config, log, hooks, pending.clone())?;
 
+        let pins = Arc::<Pins>::default();
         let keeping = Keeping::new(
             views,
             watches.clone(),
@@ -209,6 +245,7 @@ impl Member {
             handle.clone(),
             fatal.clone(),
             metrics.clone(),
+            pins.clone(),
         );
         let keeper_config = KeeperConfig {
             disk: disk.clone(),
@@ -219,6 +256,7 @@ impl Member {
         };
         let keeper = Keeper::start(keeper_config, state.clone(), store.clone(), flusher, snapshots, keeping);
         let keeper = Arc::new(keeper.context("start a thread")?);
+        drop(builder.set(keeper.clone()));
 
         let (room, observed) = (keeper.clone(), watches.clone());
         let (compacted, counted, slow) = (keeper.clone(), metrics.clone(), metrics.clone());
@@ -244,6 +282,25 @@ impl Member {
         };
         let apply_thread = apply::spawn(applying, committed).context("start a thread")?;
 
+        let at = progress.clone();
+        let peers_config = PeersConfig {
+            cluster_id,
+            own: MemberId(own),
+            others,
+            disk: disk.clone(),
+            snapshots: recovery::SNAP_DIR.to_owned(),
+            pins,
+            applied: Arc::new(move || at.applied_index.load(Relaxed)),
+            election_timeout: config.election_timeout,
+            message_bytes_max: peers::message_bytes_max(config.max_request_bytes),
+            snapshot_silence: PEER_SNAPSHOT_SILENCE,
+            metrics: metrics.network.clone(),
+        };
+        let inbox = Inbox { driver: handle.clone(), progress: progress.clone(), reopen: around.reopen.clone() };
+        let started = Peers::start(peers_config, Arc::new(inbox));
+        let peer_service = started.service();
+        drop(peers.set(started));
+
         let quota = match config.quota {
             Quota::Unlimited => 0,
             Quota::Bytes(bytes) => u64::try_from(bytes).unwrap_or(0),
@@ -261,11 +318,24 @@ impl Member {
             keeper: keeper.clone(),
             metrics: metrics.clone(),
             request_timeout,
-            leader: Arc::new(Alone),
+            leader: Arc::new(OverPeers(peers.clone())),
             stopping: stopped,
         });
         let driver = Threads { handle, wal, driver_thread, wal_thread };
-        Ok(Self { node, space, pending, keeper, driver, apply_thread, watch_thread, store, stopping, _lock: lock })
+        Ok(Self {
+            node,
+            space,
+            pending,
+            keeper,
+            driver,
+            apply_thread,
+            watch_thread,
+            peers,
+            peer_service,
+            store,
+            stopping,
+            _lock: lock,
+        })
     }
 
     /// Ends the streams of clients, which never end by themselves.
@@ -281,6 +351,10 @@ impl Member {
         self.node.watches().stop();
         handle.stop();
         join(driver_thread).await?;
+        // What the driver sent last still goes out, such as the word to the next leader.
+        if let Some(peers) = self.peers.get() {
+            peers.stop().await;
+        }
         join(self.apply_thread).await?;
         join(self.watch_thread).await?;
         let keeper = self.keeper.clone();
@@ -305,17 +379,93 @@ impl Member {
     }
 }
 
-/// A member of one has no other leader to ask.
-struct Alone;
+/// Asks the leader over the connections between members.
+struct OverPeers(Arc<OnceLock<Peers>>);
 
-impl AskLeader for Alone {
-    fn keep_alive(&self, _: MemberId, _: LeaseId) -> Later<Result<i64, Error>> {
-        Box::pin(async { Err(Error::NotLeader) })
+impl AskLeader for OverPeers {
+    fn keep_alive(&self, leader: MemberId, id: LeaseId) -> Later<Result<i64, Error>> {
+        let peers = self.0.clone();
+        Box::pin(async move {
+            match peers.get() {
+                Some(peers) => peers.keep_alive(leader, id).await,
+                None => Err(Error::NoLeader),
+            }
+        })
     }
 
-    fn time_to_live(&self, _: MemberId, _: LeaseId) -> Later<Result<Option<Remaining>, Error>> {
-        Box::pin(async { Err(Error::NotLeader) })
+    fn time_to_live(&self, leader: MemberId, id: LeaseId) -> Later<Result<Option<Remaining>, Error>> {
+        let peers = self.0.clone();
+        Box::pin(async move {
+            match peers.get() {
+                Some(peers) => peers.time_to_live(leader, id).await,
+                None => Err(Error::NoLeader),
+            }
+        })
     }
+}
+
+/// What comes from the other members, handed to the driver.
+struct Inbox {
+    driver: DriverHandle,
+    progress: Arc<Progress>,
+    reopen: mpsc::Sender<Reopen>,
+}
+
+impl Events for Inbox {
+    fn raft(&self, _: MemberId, message: Bytes) {
+        self.driver.peer(message);
+    }
+
+    fn batch(&self, from: MemberId, batch: Bytes) {
+        self.driver.forwarded(from, batch);
+    }
+
+    fn digest(&self, from: MemberId, index: Index, chain: u64) {
+        self.driver.digest(from, index, chain);
+    }
+
+    fn unreachable(&self, member: MemberId) {
+        self.driver.unreachable(member);
+    }
+
+    fn reset(&self, member: MemberId) {
+        self.driver.reset(member);
+    }
+
+    fn snapshot_sent(&self, to: MemberId, ok: bool) {
+        self.driver.snapshot_sent(to, ok);
+    }
+
+    fn snapshot_received(&self, index: Index, term: Term) {
+        // The log may have brought the member there meanwhile.
+        if self.progress.applied_index.load(Relaxed) < index {
+            let _ = self.reopen.try_send(Reopen::SnapshotReceived { index, term });
+        }
+    }
+
+    fn keep_alive(&self, id: LeaseId) -> Later<Result<i64, Error>> {
+        let driver = self.driver.clone();
+        Box::pin(async move { driver.keep_alive(id).await })
+    }
+
+    fn time_to_live(&self, id: LeaseId) -> Later<Result<Option<Remaining>, Error>> {
+        let driver = self.driver.clone();
+        Box::pin(async move { driver.time_to_live(id).await })
+    }
+}
+
+/// The other members and where to reach them: as the cluster knows them, or before it does as the flags say.
+fn others(founding: &Founding, state: &State) -> Result<Vec<(MemberId, Vec<Url>)>> {
+    let own = founding.identity.member_id;
+    let known: Vec<&pb::Member> = match state.members.is_empty() {
+        true => founding.members.iter().collect(),
+        false => state.members.values().collect(),
+    };
+    let others = known.into_iter().filter(|member| member.id != own).map(|member| {
+        let urls = member.peer_ur_ls.iter().map(|url| Url::parse(url)).collect::<Result<Vec<_>, _>>();
+        Ok((MemberId(member.id), urls.map_err(anyhow::Error::msg)?))
+    });
+    others.collect::<Result<_>>().context("read the members' peer URLs")
 }
 
 fn settings(config: &Config, founding: &Founding) -> Result<Settings> {

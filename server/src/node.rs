@@ -288,11 +288,7 @@ impl Node {
     /// All leases, soonest to expire first where this member judges them, else by id.
     pub async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
         self.linearize().await?;
-        let leases = match self.0.driver.leases().await {
-            Err(Error::NotLeader) => self.0.reads.state.read().leases.iter().map(|(id, _)| id).collect(),
-            leases => leases?,
-        };
-        let leases = leases.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
+        let leases = self.0.driver.leases().await?.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
         Ok(pb::LeaseLeasesResponse { header: Some(self.header(0)), leases })
     }
 

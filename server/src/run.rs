@@ -16,7 +16,6 @@ use crate::recovery;
 use crate::seat::Seat;
 use crate::space::Space;
 use anyhow::{Context, Result};
-use axum::Router;
 use mechi_replica::effect::RoleKind;
 use mechi_replica::types::MemberId;
 use parking_lot::Mutex;
@@ -76,7 +75,7 @@ async fn life(config: &Config) -> Result<()> {
     if is_blank {
         life.seat.blank();
     }
-    life.front.serve_peers(&life.shared, None::<Router>);
+    life.front.serve_peers(&life.shared, life.seat.peer_router());
     if is_blank {
         tokio::select! {
             known = founding::refuse_known(&life.founding) => known?,
@@ -114,12 +113,12 @@ enum End {
 impl Life<'_> {
     /// Opens the member, serves, and stops it; returns why it is to be opened again, `None` if it is not.
     async fn tenure(&mut self) -> Result<Option<Reopen>> {
-        let member = Member::open(self.config, &self.founding, &self.around)?;
         // A wish of the last tenure is fulfilled by this opening.
         while self.wishes.try_recv().is_ok() {}
+        let member = Member::open(self.config, &self.founding, &self.around)?;
         let node = member.node.clone();
         let refresh = refresher(node.clone(), self.around.metrics.clone(), member.pending.clone());
-        self.seat.take(node.clone(), refresh.clone());
+        self.seat.take(node.clone(), refresh.clone(), member.peer_service());
         let tasks = [
             tokio::spawn(compactor::run(node.clone(), retention(self.config))).abort_handle(),
             tokio::spawn(look(member.space.clone(), node.clone(), refresh)).abort_handle(),

@@ -3,12 +3,17 @@
 use crate::grpc::Server;
 use crate::http;
 use crate::node::{Node, Status};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use mechi_proto::etcdserverpb as pb;
 use mechi_replica::outcome::Error;
 use parking_lot::RwLock;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tower::ServiceExt;
 
 /// Time between two looks whether the last call has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -25,6 +30,8 @@ struct Sitting {
     /// Set once clients may be served.
     server: Option<Arc<Server>>,
     refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// What answers the other members' calls.
+    peers: Option<Router>,
 }
 
 impl Seat {
@@ -33,12 +40,14 @@ impl Seat {
         self.0.write().is_blank = true;
     }
 
-    /// Puts an opened member in place: peers, health and metrics see it. `refresh` brings its gauges up to date.
-    pub fn take(&self, node: Node, refresh: Arc<dyn Fn() + Send + Sync>) {
+    /// Puts an opened member in place: health and metrics see it. `refresh` brings its gauges up to date, `peers`
+    /// answers the other members.
+    pub fn take(&self, node: Node, refresh: Arc<dyn Fn() + Send + Sync>, peers: Router) {
         let mut sitting = self.0.write();
         sitting.is_blank = false;
         sitting.node = Some(node);
         sitting.refresh = Some(refresh);
+        sitting.peers = Some(peers);
     }
 
     /// Lets clients in.
@@ -63,6 +72,21 @@ impl Seat {
     /// The server that answers clients, if there is one now.
     pub fn server(&self) -> Option<Arc<Server>> {
         self.0.read().server.clone()
+    }
+
+    /// A router that hands every call of another member to the open one; without one the call is refused, and comes
+    /// again.
+    pub fn peer_router(&self) -> Router {
+        let seat = self.clone();
+        Router::new().fallback(move |request: Request| {
+            let peers = seat.0.read().peers.clone();
+            async move {
+                match peers {
+                    Some(peers) => peers.oneshot(request).await.into_response(),
+                    None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                }
+            }
+        })
     }
 
     /// The open member, if there is one now.

@@ -198,6 +198,12 @@ impl Keeper {
         self.ask(Ask::Snapshot);
     }
 
+    /// Asks for a snapshot of what is applied now, and does not wait; a keeper with too much to do is not asked.
+    pub fn want_snapshot(&self) {
+        let (done, _) = sync_channel(1);
+        let _ = self.asks.try_send(Ask::Snapshot(done));
+    }
+
     /// Returns once everything that compaction has freed is gone from memory and store, as far as open views let it.
     pub fn sweep(&self) {
         self.ask(Ask::Sweep);
