@@ -89,7 +89,8 @@ impl Founding {
                 () = tokio::time::sleep(COMPLAIN_INTERVAL) => {
                     let leader = node.driver().role().leader;
                     let waits_for = if leader.is_some() { "the cluster's first entries" } else { "a quorum to elect a leader" };
-                    tracing::warn!(?leader, members = self.members.len(), waits_for, "not ready to serve client requests");
+                    let leader = leader.map(|leader| leader.to_string());
+                    tracing::warn!(leader, members = self.members.len(), waits_for, "not ready to serve client requests");
                 }
             }
         }

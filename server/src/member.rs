@@ -338,6 +338,11 @@ impl Member {
         })
     }
 
+    /// Whether another member can be talked to.
+    pub fn reaches_others(&self) -> bool {
+        self.peers.get().is_some_and(|peers| peers.status().iter().any(|peer| peer.active_since.is_some()))
+    }
+
     /// Ends the streams of clients, which never end by themselves.
     pub fn end_streams(&self) {
         self.stopping.send_replace(true);

@@ -145,7 +145,9 @@ impl Life<'_> {
             End::Signal(signal) => tracing::info!(signal, "received signal; shutting down"),
             End::Reopen(why) => tracing::warn!(?why, "the member is stopped and opened again"),
         }
-        hand_over(&node, self.config.election_timeout).await;
+        if member.reaches_others() {
+            hand_over(&node, self.config.election_timeout).await;
+        }
         drop(node);
         self.stop(member, &tasks, matches!(end, End::Signal(_))).await?;
         Ok(match end {
@@ -198,14 +200,13 @@ impl Life<'_> {
 /// Hands leadership over before a leader stops, so that nobody has to miss it first; at most `max`.
 async fn hand_over(node: &Node, max: Duration) {
     let mut roles = node.driver().role_changes();
-    let others = node.members().iter().filter(|member| !member.is_learner).count() > 1;
-    if roles.borrow().kind != RoleKind::Leader || !others {
+    if roles.borrow().kind != RoleKind::Leader {
         return;
     }
     node.driver().transfer(MemberId(0));
     let led = roles.wait_for(|role| role.kind != RoleKind::Leader && role.leader.is_some());
     match tokio::time::timeout(max, led).await {
-        Ok(Ok(role)) => tracing::info!(leader = ?role.leader, term = role.term, "handed leadership over"),
+        Ok(Ok(role)) => tracing::info!(leader = role.leader.map(|leader| leader.to_string()), term = role.term, "handed leadership over"),
         Ok(Err(_)) | Err(_) => tracing::warn!("leadership was not handed over in time"),
     }
 }

@@ -1,11 +1,11 @@
 //! Where the services find the running member: the listeners stay while a member is stopped and opened again.
 
 use crate::grpc::Server;
+use crate::grpc::status::Status as Refusal;
 use crate::http;
 use crate::node::{Node, Status};
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use mechi_proto::etcdserverpb as pb;
 use mechi_replica::outcome::Error;
@@ -83,7 +83,7 @@ impl Seat {
             async move {
                 match peers {
                     Some(peers) => peers.oneshot(request).await.into_response(),
-                    None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                    None => Refusal::from(Error::Stopped).response(),
                 }
             }
         })

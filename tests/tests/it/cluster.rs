@@ -339,3 +339,58 @@ async fn a_leader_that_is_cut_off_is_replaced_and_comes_back() {
     cluster.wait_until_equal().await.expect("equal members");
     no_panics(&cluster);
 }
+
+/// Overwrites 64 keys with `mib` MiB of incompressible values, through one member.
+async fn write_mib(endpoint: &str, mib: u64, seed: u64) {
+    const VALUE_BYTES: u64 = 128 << 10;
+    let writers = (0..4).map(|writer| {
+        let endpoint = endpoint.to_owned();
+        tokio::spawn(async move {
+            let mut client = Client::connect(&endpoint).await.expect("answers");
+            for n in (writer..(mib << 20) / VALUE_BYTES).step_by(4) {
+                let mut rng = Rng::new(seed << 32 | n);
+                let value: Vec<u8> = (0..VALUE_BYTES / 8).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+                client.put(format!("churn/{:02}", n % 64), value).await.expect("puts");
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("no panic");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_beyond_the_log_fetches_a_snapshot_and_opens_again() {
+    let mut cluster = three(&["--store-flush-interval=200ms"]);
+    let leader = cluster.leader().await.expect("a leader");
+    let lagging = (leader + 1) % 3;
+    connect(&cluster, lagging).await.put("before", "the lag").await.expect("puts");
+    cluster.kill(lagging).expect("it runs");
+    let mut snapshots = 0;
+    // Until the log that the lagging member needs is gone: the older of two snapshots lies beyond it.
+    for round in 0.. {
+        assert!(round < 12, "the log is not trimmed:\n{}", cluster.members[leader].log());
+        write_mib(&cluster.members[leader].endpoint(), 48, round).await;
+        snapshots = cluster.members[leader].log().matches("saved snapshot").count();
+        if snapshots >= 3 {
+            break;
+        }
+    }
+    let began = Instant::now();
+    cluster.spawn(lagging).expect("it starts");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !cluster.members[lagging].log().contains("the member is stopped and opened again") {
+        assert!(Instant::now() < deadline, "no snapshot came:\n{}", cluster.logs());
+        connect(&cluster, leader).await.put("while", "it fetches").await.expect("writes go on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let revision = cluster.wait_until_equal().await.expect("equal members");
+    println!("lag: {snapshots} snapshots at the leader, equal at revision {revision} after {:.1?}", began.elapsed());
+    let mut client = connect(&cluster, lagging).await;
+    assert_eq!(client.get("before").await.expect("gets").kvs[0].value.as_ref(), b"the lag");
+    client.put("after", "the lag").await.expect("puts through it");
+    // The same process serves on, and what it shows is whole.
+    let (code, body) = http_get(&cluster.members[lagging].endpoint(), "/metrics").expect("answers");
+    assert!(code == 200 && body.contains("etcd_server_has_leader 1"), "{body}");
+    no_panics(&cluster);
+}
