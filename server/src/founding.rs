@@ -90,7 +90,7 @@ impl Founding {
                     let leader = node.driver().role().leader;
                     let waits_for = if leader.is_some() { "the cluster's first entries" } else { "a quorum to elect a leader" };
                     let leader = leader.map(|leader| leader.to_string());
-                    tracing::warn!(leader, members = self.members.len(), waits_for, "not ready to serve client requests");
+                    tracing::warn!(leader, members = self.members.len(), waits_for, "clients are not served yet: the cluster is not there");
                 }
             }
         }

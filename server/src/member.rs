@@ -31,7 +31,7 @@ use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
 use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
-use mechi_replica::replica::{LogTail, ReplicaConfig};
+use mechi_replica::replica::ReplicaConfig;
 use mechi_replica::store::{Blocks, Values};
 use mechi_replica::types::{Index, LeaseId, MemberId, Term};
 use mechi_replica::wal::WalOptions;
@@ -123,21 +123,8 @@ impl Member {
     /// - Errors: a sentence for the person who starts the member.
     pub fn open(config: &Config, founding: &Founding, around: &Surroundings) -> Result<Self> {
         let settings = settings(config, founding)?;
-        let Opened {
-            disk,
-            lock,
-            boot,
-            state,
-            store,
-            flusher,
-            snapshots,
-            wal,
-            applied,
-            entries,
-            hard_state,
-            rebuilt,
-            ..
-        } = recovery::open(&settings)?;
+        let Opened { disk, lock, boot, state, store, flusher, snapshots, wal, applied, tail, rebuilt, .. } =
+            recovery::open(&settings)?;
         tracing::info!(
             boot,
             applied = applied.0,
@@ -180,7 +167,7 @@ impl Member {
             progress_interval_ms: millis(config.watch_progress_interval),
             ..watch::Config::default()
         };
-        let header = watch::Header { cluster_id, member_id: own, raft_term: hard_state.term };
+        let header = watch::Header { cluster_id, member_id: own, raft_term: tail.hard_state.term };
         let on_fatal = Box::new(|fatal: Fatal| end_process(&fatal));
         let (watches, watch_thread) = Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal)
             .context("start a thread")?;
@@ -200,7 +187,7 @@ impl Member {
                     heartbeat_ticks: 1,
                     election_ticks: ticks(config.election_timeout, tick),
                 },
-                tail: LogTail { before: applied, entries, hard_state },
+                tail,
                 applied: applied.0,
                 snapshot: snapshots.last().map_or((0, 0), |manifest| (manifest.index(), manifest.term())),
                 leases,
