@@ -25,12 +25,7 @@ const ERRORS: [Error; 9] = [
 ];
 
 /// Renews a lease at the leader: the seconds it has again, 0 or less without such a lease.
-pub(super) async fn keep_alive(
-    shared: &Shared,
-    leader: MemberId,
-    id: LeaseId,
-    time: Duration,
-) -> Result<i64, Error> {
+pub(super) async fn keep_alive(shared: &Shared, leader: MemberId, id: LeaseId, time: Duration) -> Result<i64, Error> {
     let mut client = client(shared, leader)?;
     let request = shared.dialer.request(PeerLeaseRequest { id: id.0 }, leader, Lane::Urgent);
     Ok(answer(timeout(time, client.keep_alive(request)).await)?.ttl)

@@ -127,8 +127,8 @@ impl Peers {
 
     /// What answers HTTP/2 on the peer URLs.
     pub fn service(&self) -> Router {
-        let server =
-            PeerServer::new(Inbound(self.shared.clone())).max_decoding_message_size(self.shared.config.message_bytes_max);
+        let server = PeerServer::new(Inbound(self.shared.clone()))
+            .max_decoding_message_size(self.shared.config.message_bytes_max);
         Routes::new(server).into_axum_router()
     }
 
@@ -145,9 +145,7 @@ impl Peers {
                 (if *urgent { Lane::Urgent } else { Lane::Bulk }, Message::Raft(message.clone()))
             }
             Outgoing::Batch(batch) => (Lane::Bulk, Message::Batch(batch.clone())),
-            Outgoing::Digest { index, chain } => {
-                (Lane::Bulk, Message::Digest(Digest { index: *index, chain: *chain }))
-            }
+            Outgoing::Digest { index, chain } => (Lane::Bulk, Message::Digest(Digest { index: *index, chain: *chain })),
             Outgoing::Snapshot { index, term } => {
                 if member.offers.try_send((*index, *term)).is_err() {
                     self.undelivered(to, &outgoing);
