@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::urls::Url;
 use crate::http::{Shared, client_router, metrics_router, peer_router};
+use crate::limits::PEER_STREAMS_MAX;
 use crate::listen::{Grpc, Handlers, Limits, Listener, serve};
 use axum::Router;
 use tokio::sync::watch;
@@ -54,6 +55,7 @@ impl Front {
         for listener in self.peers {
             tracing::info!(address = listener.address(), "serving peer traffic insecurely");
             let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: peers.clone() };
+            let limits = Limits { max_concurrent_streams: PEER_STREAMS_MAX, ..limits };
             handles.push(serve(listener, handlers, limits, shutdown.clone()));
         }
         for listener in self.metrics {

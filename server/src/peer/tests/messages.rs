@@ -234,6 +234,23 @@ fn leases_are_asked_for_at_the_leader() {
 }
 
 #[test]
+fn connections_are_counted_under_etcds_names() {
+    let ends = cluster(2, unchanged);
+    let (a, b) = (&ends[0], &ends[1]);
+    let metrics = &a.peers.shared.config.metrics;
+    let round_trips = metrics.peer_round_trip_time_seconds.with_label_values(&["b"]);
+    eventually("the round trip is measured", || round_trips.get_sample_count() > 0);
+    assert_eq!(metrics.active_peers.with_label_values(&["a", "b"]).get(), 1);
+    assert!(a.peers.status().iter().all(|status| status.active_since.is_some()));
+    a.raft(b, "0123456789", true);
+    b.until(&Heard::Raft(a.id, text("0123456789")));
+    assert_eq!(metrics.peer_sent_bytes_total.with_label_values(&["b"]).get(), 12);
+    assert_eq!(b.peers.shared.config.metrics.peer_received_bytes_total.with_label_values(&["a"]).get(), 12);
+    a.peers.send(b.id, Outgoing::Raft { message: vec![0; 16 << 20].into(), urgent: false });
+    assert_eq!(metrics.peer_sent_failures_total.with_label_values(&["b"]).get(), 1);
+}
+
+#[test]
 fn unix_sockets_and_the_second_url_serve_too() {
     let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let socket = format!("unix://{}", dir.path().join("peer").display());

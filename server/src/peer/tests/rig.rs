@@ -164,6 +164,7 @@ impl Place {
             election_timeout: DEADLINE,
             message_bytes_max: message_bytes_max(1 << 20),
             snapshot_silence: DEADLINE,
+            reserve_bytes: 0,
             metrics: Network::new(&prometheus::Registry::new()),
         }
     }

@@ -203,6 +203,18 @@ fn a_snapshot_that_waits_for_its_installation_is_no_garbage() {
     assert!(is_whole(b.dir.path(), &manifest));
 }
 
+#[test]
+fn a_disk_without_room_takes_nothing_and_keeps_nothing() {
+    let ends = cluster(2, |config| config.reserve_bytes = u64::MAX);
+    let (a, b) = (&ends[0], &ends[1]);
+    let manifest = snapshot(a.dir.path(), 10, 2, &[1, 2]);
+    let left = b.dir.path().join("snap").join(format!("{}.part", manifest.chunks[0].name()));
+    std::fs::write(left, "an earlier attempt's").unwrap();
+    offer(a, b, &manifest);
+    assert_eq!(a.next(), Heard::Sent(b.id, false));
+    assert_eq!((b.rest(), names(b.dir.path())), (vec![], vec![]));
+}
+
 /// A member that sends a manifest and then parts that are not what their sum says.
 #[derive(Clone)]
 struct Liar {
