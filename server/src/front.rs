@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::urls::Url;
 use crate::http::{Shared, client_router, metrics_router, peer_router};
+use crate::limits::PEER_STREAMS_MAX;
 use crate::listen::{Grpc, Handlers, Limits, Listener, serve};
 use axum::Router;
 use std::time::Duration;
@@ -51,7 +52,8 @@ impl Front {
         for listener in std::mem::take(&mut self.peers) {
             tracing::info!(address = listener.address(), "serving peer traffic insecurely");
             let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: Some(grpc.clone()) };
-            self.served.push(serve(listener, handlers, self.limits, self.shutdown.subscribe()));
+            let limits = Limits { max_concurrent_streams: PEER_STREAMS_MAX, ..self.limits };
+            self.served.push(serve(listener, handlers, limits, self.shutdown.subscribe()));
         }
         for listener in std::mem::take(&mut self.metrics) {
             tracing::info!(address = listener.address(), "serving metrics");

@@ -100,6 +100,10 @@ pub const PEER_SNAPSHOT_SILENCE: Duration = Duration::from_secs(30);
 /// Files of snapshots that this member sends at once; more wait at the members that fetch them.
 pub const PEER_FETCHES_MAX: usize = 4;
 
+/// Calls that one connection of another member may have open; more wait. `--max-concurrent-streams` speaks of clients: with
+/// a small one a talk that never ends would keep every other call from its connection.
+pub const PEER_STREAMS_MAX: u32 = 1_024;
+
 /// Bytes of one part of a snapshot's file.
 pub const PEER_PART_BYTES: usize = 256 << 10;
 

@@ -7,7 +7,7 @@ use crate::driver::{self, Driver, DriverConfig, DriverHandle, DriverHooks};
 use crate::founding::Founding;
 use crate::gauges;
 use crate::keeping::Keeping;
-use crate::limits::PEER_SNAPSHOT_SILENCE;
+use crate::limits::{DISK_PART_BYTES_MAX, PEER_SNAPSHOT_SILENCE};
 use crate::metrics::Metrics;
 use crate::node::{AskLeader, Inner, Node};
 use crate::peer::{Events, Later, Peers, PeersConfig, Pins, peers};
@@ -281,6 +281,7 @@ impl Member {
             election_timeout: config.election_timeout,
             message_bytes_max: peers::message_bytes_max(config.max_request_bytes),
             snapshot_silence: PEER_SNAPSHOT_SILENCE,
+            reserve_bytes: DISK_PART_BYTES_MAX,
             metrics: metrics.network.clone(),
         };
         let inbox = Inbox { driver: handle.clone(), progress: progress.clone(), reopen: around.reopen.clone() };

@@ -206,7 +206,11 @@ async fn hand_over(node: &Node, max: Duration) {
     node.driver().transfer(MemberId(0));
     let led = roles.wait_for(|role| role.kind != RoleKind::Leader && role.leader.is_some());
     match tokio::time::timeout(max, led).await {
-        Ok(Ok(role)) => tracing::info!(leader = role.leader.map(|leader| leader.to_string()), term = role.term, "handed leadership over"),
+        Ok(Ok(role)) => tracing::info!(
+            leader = role.leader.map(|leader| leader.to_string()),
+            term = role.term,
+            "handed leadership over"
+        ),
         Ok(Err(_)) | Err(_) => tracing::warn!("leadership was not handed over in time"),
     }
 }

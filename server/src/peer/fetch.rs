@@ -7,7 +7,7 @@ use super::offer;
 use super::pins::PART;
 use super::pull::Puller;
 use super::shared::{Member, Shared};
-use crate::limits::{DISK_PART_BYTES_MAX, PEER_MANIFEST_BYTES_MAX};
+use crate::limits::PEER_MANIFEST_BYTES_MAX;
 use mechi_proto::mechipeerpb::SnapshotTaken;
 use mechi_proto::mechipeerpb::peer_message::Message;
 use mechi_replica::disk::{self, Disk, File, join};
@@ -127,6 +127,8 @@ impl Taking {
         let manifest = self.decode(&name).await?;
         self.shared.config.pins.fetch(&manifest);
         let missing = self.missing(&manifest).await?;
+        // On a full disk what earlier attempts left of them goes, too.
+        self.fetched.extend(missing.iter().map(|chunk| part(&chunk.name())));
         self.check_room(&missing)?;
         for chunk in &missing {
             self.fetch_chunk(&mut puller, chunk).await?;
@@ -215,7 +217,7 @@ impl Taking {
     fn check_room(&self, missing: &[Chunk]) -> Result<(), Trouble> {
         let wanted: u64 = missing.iter().map(|chunk| u64::from(chunk.file_bytes)).sum();
         let (_, free) = crate::space::disk_bytes(self.shared.config.disk.root())?;
-        if wanted.saturating_add(DISK_PART_BYTES_MAX) > free {
+        if wanted.saturating_add(self.shared.config.reserve_bytes) > free {
             return Err(Trouble::Full(format!("{wanted} bytes are to come, {free} are free")));
         }
         Ok(())
@@ -223,7 +225,7 @@ impl Taking {
 
     async fn fetch_chunk(&mut self, puller: &mut Puller, chunk: &Chunk) -> Result<(), Trouble> {
         let name = chunk.name();
-        self.fetched.extend([part(&name), name.clone()]);
+        self.fetched.push(name.clone());
         let bytes = u64::from(chunk.file_bytes);
         let continued = puller.pull(&name, Some(bytes), bytes, true).await?;
         match self.keep_chunk(*chunk).await {

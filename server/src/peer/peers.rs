@@ -56,6 +56,8 @@ pub struct PeersConfig {
     pub message_bytes_max: usize,
     /// How long a member may be silent that was offered a snapshot: `PEER_SNAPSHOT_SILENCE` but in tests.
     pub snapshot_silence: Duration,
+    /// Bytes of the disk that a fetched snapshot must leave free, for the log: `DISK_PART_BYTES_MAX` but in tests.
+    pub reserve_bytes: u64,
     /// Where traffic is counted.
     pub metrics: Network,
 }
