@@ -5,6 +5,7 @@ use super::hello::Lane;
 use super::lease;
 use super::serve;
 use super::shared::{Member, Shared};
+use crate::limits::PEER_STOP_GRACE;
 use futures_util::stream;
 use futures_util::{Stream, StreamExt};
 use mechi_proto::mechipeerpb::peer_message::Message;
@@ -17,6 +18,7 @@ use prost::Message as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Answers the calls of other members.
@@ -41,12 +43,7 @@ impl Peer for Inbound {
         let (end, ended) = oneshot::channel();
         let shared = self.0.clone();
         let receiving = Receiving { shared, id, lane, number };
-        let task = async move {
-            if receiving.run(request.into_inner(), replaced).await {
-                // A caller that is gone needs no end.
-                let _ = end.send(());
-            }
-        };
+        let task = async move { receiving.run(request.into_inner(), replaced, end).await };
         if !self.0.spawn(task) {
             return Err(Status::unavailable("this member stops"));
         }
@@ -97,8 +94,13 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// Hands messages on until the stream ends; returns whether its sender shall be told of a proper end.
-    async fn run(&self, mut stream: Streaming<PeerMessage>, mut replaced: oneshot::Receiver<()>) -> bool {
+    /// Hands messages on until the stream ends; a proper end is told to its sender by `end`.
+    async fn run(
+        &self,
+        mut stream: Streaming<PeerMessage>,
+        mut replaced: oneshot::Receiver<()>,
+        end: oneshot::Sender<()>,
+    ) {
         let member = self.shared.members.get(&self.id).expect("the handshake looked it up");
         let received = self.shared.config.metrics.peer_received_bytes_total.with_label_values(&[&member.label]);
         let stopped = self.shared.stopped();
@@ -106,8 +108,14 @@ impl Receiving {
         loop {
             let message = tokio::select! {
                 biased;
-                () = &mut stopped => return true,
-                _ = &mut replaced => return false,
+                () = &mut stopped => {
+                    // The sender closes its half once it knows. A process that is gone before would look like a crash.
+                    let _ = end.send(());
+                    let closed = async { while let Ok(Some(_)) = stream.message().await {} };
+                    let _ = timeout(PEER_STOP_GRACE, closed).await;
+                    return;
+                }
+                _ = &mut replaced => return,
                 message = stream.message() => message,
             };
             match message {
@@ -116,11 +124,12 @@ impl Receiving {
                     member.heard();
                     self.deliver(member, message);
                 }
-                Ok(None) => return true,
-                Err(status) => {
-                    self.broken(member, &status);
-                    return false;
+                Ok(None) => {
+                    // A caller that is gone needs no end.
+                    let _ = end.send(());
+                    return;
                 }
+                Err(status) => return self.broken(member, &status),
             }
         }
     }

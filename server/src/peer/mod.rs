@@ -70,11 +70,13 @@ pub trait Events: Send + Sync + 'static {
     fn digest(&self, from: MemberId, index: Index, chain: u64);
     /// A message to this member was dropped or could not be delivered.
     fn unreachable(&self, member: MemberId);
-    /// A connection from or to this member broke, as when its process ends; not told for one that was never made.
+    /// A connection from or to this member broke, as when its process ends; not told for one that was never made, and told
+    /// once until something is heard of the member again.
     fn reset(&self, member: MemberId);
     /// What became of an [`Outgoing::Snapshot`]; told once for each.
     fn snapshot_sent(&self, to: MemberId, ok: bool);
-    /// A snapshot that was offered lies in the snapshots' folder, verified and durable: install it.
+    /// A snapshot that was offered lies in the snapshots' folder, verified and durable: install it. Told again if it is
+    /// offered again before.
     fn snapshot_received(&self, index: Index, term: Term);
     /// Another member's client renews a lease; only a leader's lessor answers.
     fn keep_alive(&self, id: LeaseId) -> Later<Result<i64, Error>>;

@@ -98,7 +98,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             for round in 0..60u8 {
                 let store = sled(dir.path());
-                let puts = (0..200u8).map(|n| (vec![n, number].into(), vec![round; 2_000].into())).collect();
+                let puts = (0..200u8).map(|n| (vec![n, number], vec![round; 2_000])).collect();
                 store.commit(Batch { puts, ..Batch::default() }).unwrap();
                 store.close().unwrap();
             }
