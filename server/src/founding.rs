@@ -88,9 +88,13 @@ impl Founding {
                 done = &mut begun => return done,
                 () = tokio::time::sleep(COMPLAIN_INTERVAL) => {
                     let leader = node.driver().role().leader;
-                    let waits_for = if leader.is_some() { "the cluster's first entries" } else { "a quorum to elect a leader" };
+                    let waits_for = match (leader.is_some(), node.members().is_empty()) {
+                        (false, _) => "a quorum to elect a leader",
+                        (true, true) => "the cluster's first entries",
+                        (true, false) => "a read point: what was acknowledged before this start",
+                    };
                     let leader = leader.map(|leader| leader.to_string());
-                    tracing::warn!(leader, members = self.members.len(), waits_for, "clients are not served yet: the cluster is not there");
+                    tracing::warn!(leader, members = self.members.len(), waits_for, "clients are not served yet");
                 }
             }
         }

@@ -19,8 +19,38 @@ pub struct Front {
     metrics: Vec<Listener>,
     peers: Vec<Listener>,
     limits: Limits,
+    inner: Group,
+    outer: Group,
+}
+
+/// Listeners that are served and end together.
+#[derive(Debug)]
+struct Group {
     shutdown: watch::Sender<bool>,
     served: Vec<JoinHandle<()>>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { shutdown: watch::Sender::new(false), served: Vec::new() }
+    }
+
+    fn serve<S: Grpc>(&mut self, listener: Listener, handlers: Handlers<S>, limits: Limits) {
+        self.served.push(serve(listener, handlers, limits, self.shutdown.subscribe()));
+    }
+
+    /// Accepts nothing more and waits until the last connections have ended, at most `max`; returns whether they have.
+    async fn close(&mut self, max: Duration) -> bool {
+        self.shutdown.send_replace(true);
+        let served = std::mem::take(&mut self.served);
+        let drained = async {
+            for connections in served {
+                // A listener's task that panicked has said so already.
+                let _ = connections.await;
+            }
+        };
+        tokio::time::timeout(max, drained).await.is_ok()
+    }
 }
 
 impl Front {
@@ -37,8 +67,8 @@ impl Front {
             client_http: bind(&config.listen_client_http_urls)?,
             metrics: bind(&config.listen_metrics_urls)?,
             limits: Limits::new(config),
-            shutdown: watch::Sender::new(false),
-            served: Vec::new(),
+            inner: Group::new(),
+            outer: Group::new(),
         })
     }
 
@@ -53,11 +83,11 @@ impl Front {
             tracing::info!(address = listener.address(), "serving peer traffic insecurely");
             let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: Some(grpc.clone()) };
             let limits = Limits { max_concurrent_streams: PEER_STREAMS_MAX, ..self.limits };
-            self.served.push(serve(listener, handlers, limits, self.shutdown.subscribe()));
+            self.inner.serve(listener, handlers, limits);
         }
         for listener in std::mem::take(&mut self.metrics) {
             tracing::info!(address = listener.address(), "serving metrics");
-            self.http_only(listener, metrics_router(shared.clone()));
+            self.inner.serve(listener, http_only(metrics_router(shared.clone())), self.limits);
         }
     }
 
@@ -70,32 +100,31 @@ impl Front {
             let traffic = if together { "grpc+http" } else { "grpc" };
             tracing::info!(traffic, address = listener.address(), "serving client traffic insecurely");
             let handlers = Handlers { http: together.then(|| client_router(shared.clone())), grpc: Some(grpc.clone()) };
-            self.served.push(serve(listener, handlers, self.limits, self.shutdown.subscribe()));
+            self.outer.serve(listener, handlers, self.limits);
         }
         for listener in std::mem::take(&mut self.client_http) {
             tracing::info!(traffic = "http", address = listener.address(), "serving client traffic insecurely");
-            self.http_only(listener, client_router(shared.clone()));
+            self.outer.serve(listener, http_only(client_router(shared.clone())), self.limits);
         }
     }
 
-    fn http_only(&mut self, listener: Listener, router: Router) {
-        let handlers = Handlers { http: Some(router), grpc: None::<Router> };
-        self.served.push(serve(listener, handlers, self.limits, self.shutdown.subscribe()));
-    }
-
-    /// Accepts nothing more and waits until the last connections have ended, at most `max`; returns whether they have.
-    pub async fn close(&mut self, max: Duration) -> bool {
-        self.shutdown.send_replace(true);
+    /// Takes no more clients and waits until their last calls have ended, at most `max`; returns whether they have.
+    pub async fn close_clients(&mut self, max: Duration) -> bool {
         // A listener that was never served goes too: nobody may wait in its backlog.
-        for listeners in [&mut self.clients, &mut self.client_http, &mut self.metrics, &mut self.peers] {
-            listeners.clear();
-        }
-        let drained = async {
-            for connections in std::mem::take(&mut self.served) {
-                // A listener's task that panicked has said so already.
-                let _ = connections.await;
-            }
-        };
-        tokio::time::timeout(max, drained).await.is_ok()
+        self.clients.clear();
+        self.client_http.clear();
+        self.outer.close(max).await
     }
+
+    /// Does the same for peers and metrics. The member goes first: it ends its talks with the others by itself, and a
+    /// connection that broke under them would look like a crash.
+    pub async fn close_peers(&mut self, max: Duration) -> bool {
+        self.peers.clear();
+        self.metrics.clear();
+        self.inner.close(max).await
+    }
+}
+
+fn http_only(router: Router) -> Handlers<Router> {
+    Handlers { http: Some(router), grpc: None }
 }

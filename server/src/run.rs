@@ -170,21 +170,22 @@ impl Life<'_> {
         tracing::info!(addresses = self.front.client_addresses().join(","), "ready to serve client requests");
     }
 
-    /// Lets open calls end, then stops the member; for good the listeners go first.
+    /// Lets open calls end, then stops the member; for good the listeners go too.
     async fn stop(&mut self, member: Member, tasks: &[AbortHandle], for_good: bool) -> Result<()> {
         tasks.iter().for_each(AbortHandle::abort);
         member.end_streams();
-        let drained = match for_good {
-            true => self.front.close(DRAIN_MAX).await,
-            false => self.seat.leave(DRAIN_MAX).await,
-        };
-        if !drained {
+        if for_good && !self.front.close_clients(DRAIN_MAX).await {
             tracing::warn!("some calls did not end in time and are cut off");
         }
-        if for_good {
-            self.seat.leave(Duration::ZERO).await;
+        let drain = if for_good { Duration::ZERO } else { DRAIN_MAX };
+        if !self.seat.leave(drain).await && !for_good {
+            tracing::warn!("some calls did not end in time and find the store closed");
         }
-        member.stop().await
+        let stopped = member.stop().await;
+        if for_good && !self.front.close_peers(DRAIN_MAX).await {
+            tracing::warn!("some connections of other members did not end in time and are cut off");
+        }
+        stopped
     }
 
     /// Does what is to be done between two openings.
