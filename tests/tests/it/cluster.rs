@@ -385,6 +385,11 @@ async fn a_member_beyond_the_log_fetches_a_snapshot_and_opens_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let revision = cluster.wait_until_equal().await.expect("equal members");
+    for line in
+        cluster.members[lagging].log().lines().filter(|line| line.contains("snapshot") || line.contains("opened"))
+    {
+        println!("lag: {line}");
+    }
     println!("lag: {snapshots} snapshots at the leader, equal at revision {revision} after {:.1?}", began.elapsed());
     let mut client = connect(&cluster, lagging).await;
     assert_eq!(client.get("before").await.expect("gets").kvs[0].value.as_ref(), b"the lag");
