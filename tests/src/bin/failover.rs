@@ -24,8 +24,9 @@ const PACE: Duration = Duration::from_millis(2);
 /// Writes of one writer that wait for an answer; beyond, it sends none until one is answered or given up.
 const WAITING_MAX: usize = 512;
 
-/// How long a write may take before its writer gives it up.
-const GIVE_UP: Duration = Duration::from_secs(5);
+/// How long a write may take before its writer gives it up. Far fewer than [`WAITING_MAX`] begin in that time: a server
+/// that never answers what came while it had no leader (etcd) must not be kept from the writes that come later.
+const GIVE_UP: Duration = Duration::from_millis(500);
 
 /// How long the writers run before the leader goes, and after that writes are acknowledged again.
 const AROUND: Duration = Duration::from_millis(300);
