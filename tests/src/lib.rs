@@ -8,5 +8,6 @@ pub mod process;
 pub mod raw;
 pub mod rng;
 pub mod run;
+pub mod sim;
 pub mod wire;
 pub mod watching;
