@@ -1,46 +1,36 @@
 //! The thread that owns consensus: it drains what came, lets the replica settle, and begins the effects in their order.
 
-mod leases;
-mod readers;
 #[cfg(test)]
 mod tests;
 
 use crate::mailbox::{Letters, Mailbox, Refused, mailbox};
+use crate::peer::Outgoing;
 use crate::propose::Pending;
 use crate::wal_thread::{self, Hooks, WalHandle};
 use bytes::Bytes;
-use leases::Leases;
-use mechi_proto::mechipb::{self, Command, command::Request};
+use mechi_proto::mechipb::{Command, command::Request};
 use mechi_replica::apply::LeaseEvent;
-use mechi_replica::effect::{Effect, Entry, Role};
-use mechi_replica::input::{Input, Ticket};
+use mechi_replica::effect::{Entry, Role};
+use mechi_replica::input::Ticket;
 use mechi_replica::lease::lessor::Remaining;
-use mechi_replica::limits::{APPLY_BACKLOG_BYTES_MAX, DRIVER_EVENTS_MAX, DRIVER_TICK_MS, LEASE_PAUSE_MS};
+use mechi_replica::limits::{DRIVER_EVENTS_MAX, DRIVER_TICK_MS, LEASE_PAUSE_MS};
+use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
 use mechi_replica::outcome::{Error, Fatal, Response};
-use mechi_replica::replica::{LogTail, Replica, ReplicaConfig};
-use mechi_replica::types::{Index, LeaseId, MemberId, MonoMillis};
-use readers::{Reader, Readers};
-use std::collections::VecDeque;
+use mechi_replica::types::{Index, LeaseId, MemberId, MonoMillis, Term};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{oneshot, watch};
 
+/// How much longer than the member itself a client waits: what the member says of the outcome is more exact.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// What the driver begins with.
 pub struct DriverConfig {
-    /// This member, its cluster and its timing.
-    pub replica: ReplicaConfig,
-    /// The log as recovery found it.
-    pub tail: LogTail,
-    /// The index that the replicated state stands at.
-    pub applied: Index,
-    /// The index of the newest verified snapshot; 0 if there is none.
-    pub snapshot: Index,
-    /// The leases of that state.
-    pub leases: Vec<mechipb::Lease>,
-    /// Milliseconds between two notes of a lease's remaining time.
-    pub lease_checkpoint_ms: u64,
+    /// The member, its log and its state.
+    pub member: MemberConfig,
     /// How long a client waits for an answer (etcd: 5 s and two election timeouts).
     pub request_timeout: Duration,
 }
@@ -51,8 +41,12 @@ pub struct DriverHooks {
     pub free_space: Box<dyn FnMut() + Send>,
     /// This member can no longer be trusted; in production [`wal_thread::end_process`].
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
-    /// Sends a raft message to another member; must not wait.
-    pub send: Box<dyn FnMut(MemberId, Bytes) + Send>,
+    /// Sends to another member; must not wait.
+    pub send: Box<dyn FnMut(MemberId, Outgoing) + Send>,
+    /// A member lags beyond the log and no snapshot reaches into it: makes one; must not wait.
+    pub build_snapshot: Box<dyn Fn() + Send>,
+    /// What is applied here differs, at this index, from what an agreeing majority has; must not wait.
+    pub diverged: Box<dyn Fn(Index) + Send>,
 }
 
 /// What the apply thread is told.
@@ -89,27 +83,32 @@ pub struct DriverHandle {
 }
 
 enum Event {
-    Propose(Command),
-    Read(oneshot::Sender<Result<Index, Error>>),
-    KeepAlive {
-        id: LeaseId,
-        reply: oneshot::Sender<Result<i64, Error>>,
-    },
-    TimeToLive {
-        id: LeaseId,
-        reply: oneshot::Sender<Result<Option<Remaining>, Error>>,
-    },
-    Leases {
-        reply: oneshot::Sender<Result<Vec<LeaseId>, Error>>,
-    },
-    Applied {
-        index: Index,
-        lease_events: Vec<LeaseEvent>,
-    },
-    /// For the replica as it is.
+    /// For the member as it is.
     Input(Input),
+    /// A question whose answer goes to whoever waits.
+    Ask(Question, Reply),
     Stop,
 }
+
+enum Question {
+    Read,
+    KeepAlive(LeaseId),
+    TimeToLive(LeaseId),
+    Leases,
+}
+
+impl Question {
+    fn input(self, token: Token) -> Input {
+        match self {
+            Self::Read => Input::Read(token),
+            Self::KeepAlive(id) => Input::KeepAlive { token, id },
+            Self::TimeToLive(id) => Input::TimeToLive { token, id },
+            Self::Leases => Input::Leases(token),
+        }
+    }
+}
+
+type Reply = oneshot::Sender<Result<Answer, Error>>;
 
 /// Starts the driver's and the log's threads. The member takes part in its cluster from now on.
 ///
@@ -120,9 +119,9 @@ pub fn start(
     hooks: DriverHooks,
     pending: Pending,
 ) -> Result<Driver, Fatal> {
-    let member = config.replica.member;
-    let extend_ms = config.replica.tick_ms * config.replica.election_ticks as u64;
-    let replica = Replica::new(config.replica, config.tail, config.applied)?;
+    let id = config.member.replica.member;
+    let snapshot = config.member.snapshot.0;
+    let member = Member::new(config.member)?;
     let (events, letters) = mailbox(DRIVER_EVENTS_MAX);
     // The backlog's bound in bytes is kept by refusing new proposals.
     let (apply, committed) = mailbox(usize::MAX);
@@ -136,26 +135,25 @@ pub fn start(
         fatal: Box::new(move |error| fatal(error)),
     };
     let no_thread = |source| Fatal::Io { context: "start a thread".to_owned(), source };
-    let (wal, wal_thread) = wal_thread::spawn(log, config.snapshot, wal_hooks).map_err(no_thread)?;
+    let (wal, wal_thread) = wal_thread::spawn(log, snapshot, wal_hooks).map_err(no_thread)?;
 
-    let leases = Leases::new(config.leases, extend_ms, config.lease_checkpoint_ms);
-    let leases_expired = leases.expired();
+    let leases_expired = Arc::<AtomicU64>::default();
     let mut thread = Thread {
+        id,
         member,
-        replica,
         letters,
         effects: Vec::new(),
         started: Instant::now(),
-        applied: config.applied,
-        backlog: Backlog::default(),
-        leases,
-        readers: Readers::default(),
+        asked: 0,
+        waiting: HashMap::new(),
+        leases_expired: leases_expired.clone(),
         pending: pending.clone(),
         wal: wal.clone(),
         apply,
         role: role_sender,
         send: hooks.send,
-        fatal: hooks.fatal.clone(),
+        build_snapshot: hooks.build_snapshot,
+        diverged: hooks.diverged,
     };
     let driver_thread =
         std::thread::Builder::new().name("driver".to_owned()).spawn(move || thread.run()).map_err(no_thread)?;
@@ -171,34 +169,44 @@ impl DriverHandle {
     pub async fn propose(&self, request: Request) -> Result<Response, Error> {
         let place = self.pending.register()?;
         let command = Command { id: place.id(), request: Some(request), ..Command::default() };
-        self.push(Event::Propose(command))?;
+        self.push(Event::Input(Input::Propose(command)))?;
         self.within(place.answer()).await
     }
 
     /// Waits for a read point that covers everything acknowledged before the call, and until it is applied.
     pub async fn read(&self) -> Result<Index, Error> {
-        self.ask(Event::Read).await
+        match self.ask(Question::Read).await? {
+            Answer::ReadAt(index) => Ok(index),
+            other => unreachable!("a read was answered with {other:?}"),
+        }
     }
 
     /// Renews a lease; returns its time to live in seconds, 0 if there is no such lease.
     ///
     /// - Errors: `NotLeader` if this member is not the one that judges leases.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<i64, Error> {
-        self.ask(|reply| Event::KeepAlive { id, reply }).await
+        match self.ask(Question::KeepAlive(id)).await? {
+            Answer::Renewed(ttl) => Ok(ttl),
+            other => unreachable!("a keep-alive was answered with {other:?}"),
+        }
     }
 
     /// Tells how long a lease has left, `None` if there is no such lease.
     ///
     /// - Errors: `NotLeader` if this member is not the one that judges leases.
     pub async fn time_to_live(&self, id: LeaseId) -> Result<Option<Remaining>, Error> {
-        self.ask(|reply| Event::TimeToLive { id, reply }).await
+        match self.ask(Question::TimeToLive(id)).await? {
+            Answer::Remaining(remaining) => Ok(remaining),
+            other => unreachable!("a time to live was answered with {other:?}"),
+        }
     }
 
-    /// Lists the leases, soonest to expire first.
-    ///
-    /// - Errors: `NotLeader` if this member is not the one that judges leases.
+    /// Lists the leases: soonest to expire first if this member judges them, else by id.
     pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
-        self.ask(|reply| Event::Leases { reply }).await
+        match self.ask(Question::Leases).await? {
+            Answer::Leases(leases) => Ok(leases),
+            other => unreachable!("a list of leases was answered with {other:?}"),
+        }
     }
 
     /// Leases that this member ended because nobody renewed them, since the start.
@@ -214,9 +222,9 @@ impl DriverHandle {
     /// Tells that everything up to `index` is applied and visible to reads on this member.
     ///
     /// Called by the apply thread, before it answers the clients of those entries: a client that has its lease must
-    /// find it known here.
-    pub fn applied(&self, index: Index, lease_events: Vec<LeaseEvent>) {
-        self.events.push_owed(Event::Applied { index, lease_events });
+    /// find it known here. `digests` are those of [`Input::Applied`].
+    pub fn applied(&self, index: Index, lease_events: Vec<LeaseEvent>, digests: Vec<(Index, u64)>) {
+        self.events.push_owed(Event::Input(Input::Applied { index, lease_events, digests }));
     }
 
     /// Tells that the log below `index` is covered by a durable snapshot and may leave memory.
@@ -229,9 +237,34 @@ impl DriverHandle {
         let _ = self.events.push(Event::Input(Input::Peer(message)));
     }
 
+    /// Hands a batch in that another member wants appended; dropped if too much waits, since its author asks again.
+    pub fn forwarded(&self, from: MemberId, batch: Bytes) {
+        let _ = self.events.push(Event::Input(Input::Forwarded { from, batch }));
+    }
+
+    /// Hands another member's chain digest in; dropped if too much waits, since the next one tells as much.
+    pub fn digest(&self, from: MemberId, index: Index, chain: u64) {
+        let _ = self.events.push(Event::Input(Input::Digest { from, index, chain }));
+    }
+
     /// Tells that a message to `member` was lost.
     pub fn unreachable(&self, member: MemberId) {
         let _ = self.events.push(Event::Input(Input::Unreachable(member)));
+    }
+
+    /// Tells that a connection from or to `member` broke, as when its process ends.
+    pub fn reset(&self, member: MemberId) {
+        let _ = self.events.push(Event::Input(Input::Reset(member)));
+    }
+
+    /// Tells what became of an [`Outgoing::Snapshot`]; once for each.
+    pub fn snapshot_sent(&self, to: MemberId, ok: bool) {
+        self.events.push_owed(Event::Input(Input::SnapshotSent { to, ok }));
+    }
+
+    /// Tells that a snapshot was made, verified, and noted in the log.
+    pub fn snapshot_made(&self, index: Index, term: Term) {
+        self.events.push_owed(Event::Input(Input::SnapshotMade { index, term }));
     }
 
     /// Leadership as this member sees it.
@@ -256,63 +289,35 @@ impl DriverHandle {
         })
     }
 
-    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Event) -> Result<T, Error> {
+    async fn ask(&self, question: Question) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
-        self.push(event(reply))?;
+        self.push(Event::Ask(question, reply))?;
         // A driver that ends drops the questions that it has not answered.
         self.within(async { answer.await.unwrap_or(Err(Error::Stopped)) }).await
     }
 
     async fn within<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(self.request_timeout, answer).await.unwrap_or(Err(Error::Timeout))
-    }
-}
-
-/// Committed entries that are not yet applied.
-#[derive(Default)]
-struct Backlog {
-    waiting: VecDeque<(Index, usize)>,
-    bytes: usize,
-}
-
-impl Backlog {
-    fn add(&mut self, entries: &[Entry]) {
-        let Some(last) = entries.last() else { return };
-        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
-        self.bytes += bytes;
-        self.waiting.push_back((last.index, bytes));
-    }
-
-    fn applied(&mut self, index: Index) {
-        while let Some((last, bytes)) = self.waiting.front()
-            && *last <= index
-        {
-            self.bytes -= bytes;
-            self.waiting.pop_front();
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes > APPLY_BACKLOG_BYTES_MAX
+        tokio::time::timeout(self.request_timeout + PATIENCE, answer).await.unwrap_or(Err(Error::Timeout))
     }
 }
 
 struct Thread {
-    member: MemberId,
-    replica: Replica,
+    id: MemberId,
+    member: Member,
     letters: Letters<Event>,
     effects: Vec<Effect>,
     started: Instant,
-    applied: Index,
-    backlog: Backlog,
-    leases: Leases,
-    readers: Readers,
+    asked: u64,
+    /// Who waits for an answer, by token; the member answers every token once.
+    waiting: HashMap<Token, Reply>,
+    leases_expired: Arc<AtomicU64>,
     pending: Pending,
     wal: WalHandle,
     apply: Mailbox<Committed>,
     role: watch::Sender<Role>,
-    send: Box<dyn FnMut(MemberId, Bytes) + Send>,
-    fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    send: Box<dyn FnMut(MemberId, Outgoing) + Send>,
+    build_snapshot: Box<dyn Fn() + Send>,
+    diverged: Box<dyn Fn(Index) + Send>,
 }
 
 impl Thread {
@@ -323,20 +328,30 @@ impl Thread {
         loop {
             self.letters.take(&mut events, Some(next_tick));
             for event in events.drain(..) {
-                if matches!(event, Event::Stop) {
-                    self.pending.stop();
-                    self.apply.push_owed(Committed::Stop);
-                    return;
+                match event {
+                    Event::Input(input) => self.member.feed(self.now(), input),
+                    Event::Ask(question, reply) => {
+                        self.asked += 1;
+                        let token = Token(self.asked);
+                        self.waiting.insert(token, reply);
+                        self.member.feed(self.now(), question.input(token));
+                    }
+                    Event::Stop => {
+                        self.pending.stop();
+                        self.apply.push_owed(Committed::Stop);
+                        return;
+                    }
                 }
-                self.handle(event);
             }
             // Time comes after messages: a process that slept must hear its leader before it misses it.
             if Instant::now() >= next_tick {
                 if next_tick.elapsed() >= Duration::from_millis(LEASE_PAUSE_MS) {
-                    self.leases.paused(self.now());
+                    self.member.feed(self.now(), Input::Paused);
                 }
                 next_tick = Instant::now() + tick;
-                self.tick();
+                let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let wall_ms = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
+                self.member.feed(self.now(), Input::Tick { wall_ms });
             }
             self.settle();
         }
@@ -346,65 +361,16 @@ impl Thread {
         MonoMillis(u64::try_from(self.started.elapsed().as_millis()).expect("a process does not run for 500 M years"))
     }
 
-    fn tick(&mut self) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall_ms = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-        let now = self.now();
-        self.replica.feed(Input::Tick { now, wall_ms });
-        if let Some(command) = self.leases.checkpoints(now) {
-            self.replica.feed(Input::Propose(command));
-        }
-        if let Some(term) = self.leases.wants_expiry_check(now) {
-            self.read(Reader::Expiry { asked: now, term });
-        }
-    }
-
-    fn handle(&mut self, event: Event) {
-        match event {
-            Event::Propose(command) if self.backlog.is_full() => {
-                self.pending.answer([(command.id, Err(Error::TooManyRequests))]);
-            }
-            Event::Propose(command) => self.replica.feed(Input::Propose(command)),
-            Event::Read(reply) => self.read(Reader::Client(reply)),
-            Event::KeepAlive { id, reply } => {
-                if self.leases.may_judge() {
-                    self.read(Reader::KeepAlive { id, reply });
-                } else {
-                    readers::answer(reply, Err(Error::NotLeader));
-                }
-            }
-            Event::TimeToLive { id, reply } => {
-                let now = self.now();
-                readers::answer(reply, self.leases.remaining(id, now));
-            }
-            Event::Leases { reply } => readers::answer(reply, self.leases.list()),
-            Event::Applied { index, lease_events } => {
-                self.applied = self.applied.max(index);
-                self.backlog.applied(index);
-                self.replica.feed(Input::Applied(index));
-                let now = self.now();
-                self.leases.applied(lease_events, now);
-                self.serve_applied();
-            }
-            Event::Input(input) => self.replica.feed(input),
-            Event::Stop => {}
-        }
-    }
-
-    fn read(&mut self, reader: Reader) {
-        let id = self.readers.ask(reader);
-        self.replica.feed(Input::Read(id));
-    }
-
     fn settle(&mut self) {
         loop {
-            let more = self.replica.settle(&mut self.effects);
+            let more = self.member.settle(&mut self.effects);
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
                 self.perform(effect);
             }
             self.effects = effects;
             if !more {
+                self.leases_expired.store(self.member.leases_expired(), Relaxed);
                 return;
             }
         }
@@ -412,63 +378,28 @@ impl Thread {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message } => (self.send)(to, message),
+            Effect::Send { to, message, urgent } => (self.send)(to, Outgoing::Raft { message, urgent }),
+            Effect::Forward { to, batch } => (self.send)(to, Outgoing::Batch(batch)),
+            Effect::Digest { to, index, chain } => (self.send)(to, Outgoing::Digest { index, chain }),
+            Effect::SendSnapshot { to, index, term } => (self.send)(to, Outgoing::Snapshot { index, term }),
             Effect::Persist { ticket, records, sync } => self.wal.persist(ticket, records, sync),
-            Effect::Apply(entries) => {
-                self.backlog.add(&entries);
-                self.apply.push_owed(Committed::Entries(entries));
+            Effect::Apply(entries) => self.apply.push_owed(Committed::Entries(entries)),
+            Effect::Answered { token, answer } => {
+                let reply = self.waiting.remove(&token).expect("the member answers what it was asked, once");
+                // An error says that the client has gone meanwhile.
+                let _ = reply.send(answer);
             }
-            Effect::Serve { reads, at } => {
-                self.readers.confirmed(reads, at);
-                self.serve_applied();
+            Effect::Refuse { id, why } | Effect::Unknown { id, why } => self.pending.answer([(id, Err(why))]),
+            Effect::Role(role) => {
+                tracing::info!(member = %self.id, kind = ?role.kind, term = role.term, leader = ?role.leader,
+                    settled = role.settled, "leadership changed");
+                self.role.send_replace(role);
             }
-            Effect::Refuse { id, why } | Effect::Unknown { id, why } => {
-                if !self.leases.undone(id, self.now()) {
-                    self.pending.answer([(id, Err(why))]);
-                }
-            }
-            Effect::RefuseRead { reads, why } => {
-                for reader in self.readers.refused(reads) {
-                    if let Some(term) = self.leases.read_refused(&reader) {
-                        self.read(Reader::Promotion { term });
-                    }
-                    reader.refuse(&why);
-                }
-            }
-            Effect::Role(role) => self.role_changed(role),
-        }
-    }
-
-    fn role_changed(&mut self, role: Role) {
-        tracing::info!(member = %self.member, kind = ?role.kind, term = role.term, leader = ?role.leader, settled = role.settled,
-            "leadership changed");
-        if self.leases.role_changed(role) {
-            self.read(Reader::Promotion { term: role.term });
-        }
-        self.role.send_replace(role);
-    }
-
-    /// Serves the reads whose read point is applied by now, in the order of their arrival.
-    fn serve_applied(&mut self) {
-        while let Some((at, reader)) = self.readers.next_served(self.applied) {
-            let now = self.now();
-            match reader {
-                Reader::Client(reply) => readers::answer(reply, Ok(at)),
-                Reader::KeepAlive { id, reply } => {
-                    if let Some(command) = self.leases.keep_alive(id, now, reply) {
-                        self.replica.feed(Input::Propose(command));
-                    }
-                }
-                Reader::Promotion { term } => match self.leases.promote(term, now) {
-                    Ok(true) => tracing::info!(term, "this member judges leases"),
-                    Ok(false) => {}
-                    Err(error) => (self.fatal)(&error),
-                },
-                Reader::Expiry { asked, term } => {
-                    for command in self.leases.expire(asked, term) {
-                        self.replica.feed(Input::Propose(command));
-                    }
-                }
+            Effect::Judges(term) => tracing::info!(term, "this member judges leases"),
+            Effect::BuildSnapshot => (self.build_snapshot)(),
+            Effect::Diverged { index } => {
+                tracing::error!(index, "what is applied here differs from what a majority of the members has");
+                (self.diverged)(index);
             }
         }
     }

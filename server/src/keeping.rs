@@ -65,6 +65,7 @@ impl Hooks for Keeping {
         self.space.snapshot_made(manifest.tally.bytes);
         self.wal.snapshot(index, term);
         self.wal.trim(trim);
+        self.driver.snapshot_made(index, term);
         self.driver.trimmed(trim);
     }
 

@@ -28,10 +28,10 @@ use mechi_proto::mechipb::{ClusterInit, MemberPublish};
 use mechi_replica::apply::{Answer, Outcomes};
 use mechi_replica::effect::RoleKind;
 use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
+use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::replica::{LogTail, ReplicaConfig};
-use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::store::{Blocks, Values};
 use mechi_replica::types::MemberId;
 use mechi_replica::wal::WalOptions;
@@ -273,21 +273,23 @@ impl Member {
         let pending = Pending::default();
         let tick = config.heartbeat_interval;
         let driver_config = DriverConfig {
-            replica: ReplicaConfig {
-                member: MemberId(own),
-                voters,
-                learners,
-                boot,
-                seed: own ^ boot.rotate_left(32),
-                tick_ms: millis(tick),
-                heartbeat_ticks: 1,
-                election_ticks: ticks(config.election_timeout, tick),
+            member: MemberConfig {
+                replica: ReplicaConfig {
+                    member: MemberId(own),
+                    voters,
+                    learners,
+                    boot,
+                    seed: own ^ boot.rotate_left(32),
+                    tick_ms: millis(tick),
+                    heartbeat_ticks: 1,
+                    election_ticks: ticks(config.election_timeout, tick),
+                },
+                tail: LogTail { before: applied, entries, hard_state },
+                applied: applied.0,
+                snapshot: snapshots.last().map_or((0, 0), |manifest| (manifest.index(), manifest.term())),
+                leases,
+                lease_checkpoint_ms: millis(config.lease_checkpoint_interval),
             },
-            tail: LogTail { before: applied, entries, hard_state },
-            applied: applied.0,
-            snapshot: snapshots.last().map_or(0, Manifest::index),
-            leases,
-            lease_checkpoint_ms: millis(config.lease_checkpoint_interval),
             request_timeout: Duration::from_secs(5) + config.election_timeout * 2,
         };
         let free_space = space.clone();
@@ -295,6 +297,8 @@ impl Member {
             free_space: Box::new(move || free_space.give_up()),
             fatal: fatal.clone(),
             send: Box::new(|to, _| tracing::error!(%to, "a one-member cluster has nobody to send to")),
+            build_snapshot: Box::new(|| {}),
+            diverged: Box::new(|_| {}),
         };
         let log = WalLog::new(wal, metrics.clone());
         let Driver { handle, wal, committed, driver_thread, wal_thread } =

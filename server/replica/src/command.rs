@@ -46,6 +46,32 @@ pub fn decode(data: &Bytes) -> Result<Batch, Fatal> {
     }
 }
 
+/// Names a batch: its author, the author's boot, and the number within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchId {
+    /// Who made it.
+    pub member: u64,
+    /// Its author's boot counter.
+    pub boot: u64,
+    /// Counts up from 1 within that boot.
+    pub number: u64,
+}
+
+/// Reads whose batch an entry holds from its first bytes, without decoding it; `None` if it holds none.
+///
+/// - Shape: prost writes fields in the order of their numbers, and none of these is ever 0.
+pub fn peek(data: &[u8]) -> Option<BatchId> {
+    let (&ENTRY_VERSION, mut rest) = data.split_first()? else { return None };
+    let mut field = |tag: u8| {
+        let (found, mut value) = rest.split_first()?;
+        let number = (*found == tag).then(|| prost::encoding::decode_varint(&mut value).ok())?;
+        rest = value;
+        number
+    };
+    // A varint's tag is the field's number, shifted by the three bits of the wire type 0.
+    Some(BatchId { member: field(1 << 3)?, boot: field(2 << 3)?, number: field(3 << 3)? })
+}
+
 /// Bytes that `command` takes in an entry, its tag and length included.
 pub fn entry_bytes(command: &Command) -> usize {
     let len = command.encoded_len();

@@ -85,6 +85,26 @@ pub enum Effect {
         to: MemberId,
         /// raft's message.
         message: Bytes,
+        /// It must not wait behind entries: heartbeats, votes, read requests, and all answers.
+        urgent: bool,
+    },
+    /// Ask the leader to append this member's batch.
+    Forward {
+        /// The leader.
+        to: MemberId,
+        /// The batch in its entry form.
+        batch: Bytes,
+    },
+    /// A member lags beyond the log and no snapshot reaches into it: make one.
+    BuildSnapshot,
+    /// Offer the snapshot to a member that lags beyond the log.
+    SendSnapshot {
+        /// To whom.
+        to: MemberId,
+        /// The snapshot's last entry.
+        index: Index,
+        /// That entry's term.
+        term: Term,
     },
     /// These entries are committed and persisted here: apply them in order.
     Apply(Vec<Entry>),

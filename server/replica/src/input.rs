@@ -1,6 +1,6 @@
 //! Everything that can happen to a [`crate::replica::Replica`], as a closed enum.
 
-use crate::types::{Index, MemberId, MonoMillis};
+use crate::types::{Index, MemberId, MonoMillis, Term};
 use bytes::Bytes;
 use mechi_proto::mechipb::Command;
 
@@ -24,6 +24,13 @@ pub enum Input {
     },
     /// A client's command; its `id` is the shell's, unique in this boot.
     Propose(Command),
+    /// Another member asks to append its batch, in its entry form.
+    Forwarded {
+        /// Its author.
+        from: MemberId,
+        /// The entry's data.
+        batch: Bytes,
+    },
     /// A client wants to read at a point that includes everything acknowledged before now.
     Read(ReadId),
     /// The records of this ticket, and of all earlier ones, are durable.
@@ -34,8 +41,24 @@ pub enum Input {
     Peer(Bytes),
     /// A message to this member could not be delivered.
     Unreachable(MemberId),
+    /// A connection from or to this member broke, as when its process ends.
+    Reset(MemberId),
     /// An operator, or the stopping shell, wants another leader; 0 lets the replica choose.
     Transfer(MemberId),
     /// The log below this index is covered by a durable snapshot and may leave memory.
     Trimmed(Index),
+    /// A snapshot was made, verified, and noted in the log.
+    SnapshotMade {
+        /// Its last entry.
+        index: Index,
+        /// That entry's term.
+        term: Term,
+    },
+    /// What became of an [`crate::effect::Effect::SendSnapshot`]; told once for each.
+    SnapshotSent {
+        /// Who was to have it.
+        to: MemberId,
+        /// It has it, verified and durable.
+        ok: bool,
+    },
 }

@@ -1,8 +1,8 @@
 //! The deterministic heart of Mechi: it computes, the shell acts.
 //!
 //! Nothing here has a clock, a thread, a lock, a random number or a socket. A disk is touched only through
-//! [`disk::Disk`], the working store only through [`store::Store`]. What happens comes in as [`input::Input`], what
-//! shall be done goes out as [`effect::Effect`]; the simulator and production run the very same code.
+//! [`disk::Disk`], the working store only through [`store::Store`]. What happens comes in as [`member::Input`], what
+//! shall be done goes out as [`member::Effect`]; the simulator and production run the very same code.
 //!
 //! In reading order:
 pub mod types;
@@ -25,6 +25,8 @@ pub mod watch;
 pub mod propose;
 pub mod raft;
 pub mod replica;
+mod agree;
+pub mod member;
 pub mod recovery;
 #[cfg(feature = "mutants")]
 pub mod mutants;

@@ -179,3 +179,44 @@ pub const REPLAY_ENTRIES_PER_LOOK: usize = 256;
 
 /// Pending operations of the simulated disk up to which all subsets of lost and applied ones are made.
 pub const EXHAUSTIVE_PENDING_MAX: usize = 12;
+
+/// Entries between two digests that members compare.
+pub const DIGEST_EVERY: u64 = 1_024;
+
+/// Digests of each member that are kept for comparing; beyond, the oldest leave. Voters that differ this long without
+/// a majority are taken not to find one.
+pub const DIGESTS_KEPT_MAX: usize = 64;
+
+/// Batches of one member whose fate is open, counted from the oldest to the newest number; beyond, commands wait and
+/// share larger batches. Well below `DEDUPE_WINDOW_MAX`, so that no gap that may still be filled ever closes.
+pub const OPEN_BATCHES_MAX: usize = 512;
+
+/// Bytes of batches on their way to the leader; beyond, commands wait. One batch is always on its way.
+pub const FORWARD_BYTES_MAX: usize = 32 << 20;
+
+/// Milliseconds after which a batch that is not known to be committed is sent to the same leader again.
+pub const FORWARD_RESEND_MS: u64 = 500;
+
+/// Batches of others that wait to be appended by a leader, in bytes; beyond, they are dropped, and their authors send
+/// them again.
+pub const FORWARDED_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds, beside two election timeouts, after which a command that found no leader is refused and one whose
+/// fate is open is given up as unknown (etcd: 5 s).
+pub const REQUEST_TIMEOUT_MS: u64 = 5_000;
+
+/// Bytes of applied entries kept in memory for a member that installs a snapshot; beyond, the oldest leave and it
+/// needs a newer snapshot.
+pub const LOG_MEMORY_PINNED_BYTES_MAX: usize = 256 << 20;
+
+/// Milliseconds for which the log behind a snapshot is kept for the member that it was offered to.
+pub const SNAPSHOT_PIN_MS: u64 = 120_000;
+
+/// Milliseconds after which a snapshot that is needed is asked for again.
+pub const SNAPSHOT_ASK_MS: u64 = 30_000;
+
+/// Milliseconds between the ranks in which members campaign after they saw the leader's connections break.
+pub const FAILOVER_RANK_MS: u64 = 50;
+
+/// Campaigns by rank after one lost leader; beyond, the election timeout decides.
+pub const FAILOVER_ROUNDS_MAX: u32 = 8;

@@ -6,7 +6,7 @@
 use crate::apply::state::State;
 use crate::apply::{Answer, Outcomes, apply};
 use crate::disk::Disk;
-use crate::effect::{Entry, EntryKind, HardState};
+use crate::effect::{Entry, HardState};
 use crate::limits::REPLAY_ENTRIES_PER_LOOK;
 use crate::outcome::Fatal;
 use crate::snapshot;
@@ -128,9 +128,6 @@ pub fn replay(
     let committed = entries.iter().take_while(|entry| entry.index <= commit).count();
     let rest = entries.split_off(committed);
     for (number, entry) in std::mem::replace(entries, rest).iter().enumerate() {
-        if entry.kind != EntryKind::Normal {
-            return Err(Fatal::Bug(format!("entry {} changes the configuration of a one-member cluster", entry.index)));
-        }
         apply(state, entry, nobody, &Blocks(store), &mut out)?;
         if number % REPLAY_ENTRIES_PER_LOOK == 0 && state.mvcc.resident_bytes() > resident_bytes {
             flusher.flush_all(store, &state.mvcc, state.to_meta())?;

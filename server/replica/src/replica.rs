@@ -5,9 +5,10 @@
 
 use crate::effect::{Effect, Entry, HardState, Role, RoleKind};
 use crate::input::Input;
-use crate::outcome::{Error, Fatal};
-use crate::propose::Proposals;
-use crate::raft::{Appended, Node};
+use crate::limits::REQUEST_TIMEOUT_MS;
+use crate::outcome::Fatal;
+use crate::propose::{Leader, Proposals};
+use crate::raft::Node;
 use crate::types::{Index, MemberId, Term};
 
 /// What a [`Replica`] must know from its shell.
@@ -57,7 +58,8 @@ impl Replica {
         if config.tick_ms == 0 {
             return Err(Fatal::Bug("a tick of 0 ms".to_owned()));
         }
-        let proposals = Proposals::new(config.member, config.boot);
+        let timeout_ms = REQUEST_TIMEOUT_MS + 2 * config.tick_ms * config.election_ticks as u64;
+        let proposals = Proposals::new(config.member, config.boot, timeout_ms);
         let node = Node::new(config, tail, applied)?;
         Ok(Self { node, proposals, role: Role::default() })
     }
@@ -66,8 +68,8 @@ impl Replica {
     pub fn feed(&mut self, input: Input) {
         match input {
             Input::Tick { now, wall_ms } => {
-                self.proposals.set_wall(wall_ms);
                 self.node.tick(now);
+                self.proposals.tick(now, wall_ms, self.leader());
             }
             Input::Propose(command) => self.proposals.offer(command),
             Input::Read(id) => self.node.read(id),
@@ -77,6 +79,12 @@ impl Replica {
             Input::Unreachable(member) => self.node.unreachable(member),
             Input::Transfer(to) => self.node.transfer(to),
             Input::Trimmed(index) => self.node.trimmed(index),
+            Input::Forwarded { from, batch } => {
+                // Leadership may have changed since the last settle; a batch must not wait for a term that is over.
+                self.proposals.lead(self.leader());
+                self.proposals.forwarded(from, batch);
+            }
+            Input::Reset(_) | Input::SnapshotMade { .. } | Input::SnapshotSent { .. } => {}
         }
     }
 
@@ -84,18 +92,19 @@ impl Replica {
     ///
     /// Returns whether something is left: settle again then.
     pub fn settle(&mut self, effects: &mut Vec<Effect>) -> bool {
-        self.propose();
+        self.propose(effects);
         self.proposals.settle(effects);
         self.node.settle_reads(effects);
         let committed = self.node.settle(effects);
-        self.proposals.committed(&committed, effects);
+        self.proposals.committed(&committed);
         let role = self.node.role();
         if role != self.role {
             self.role = role;
             effects.push(Effect::Role(role));
         }
-        let proposable = self.proposals.is_waiting() && (self.node.takes_proposals() || !self.leads());
-        proposable || self.proposals.has_refusals() || self.node.is_unsettled()
+        let leader = self.leader();
+        self.proposals.lead(leader);
+        self.proposals.is_unsettled(leader) || self.node.is_unsettled()
     }
 
     /// Leadership as this member sees it now.
@@ -103,24 +112,33 @@ impl Replica {
         self.role
     }
 
-    fn leads(&self) -> bool {
-        self.node.role().kind == RoleKind::Leader
+    /// Who appends to the log now.
+    fn leader(&self) -> Leader {
+        let Role { kind, term, leader, .. } = self.node.role();
+        match leader {
+            _ if kind == RoleKind::Leader && self.node.takes_proposals() => Leader::Own(term),
+            _ if kind == RoleKind::Leader => Leader::Leaving(term),
+            Some(leader) => Leader::Other(term, leader),
+            None => Leader::Nobody,
+        }
     }
 
-    /// Makes one entry of what waits; while leadership is handed over it waits on, without leadership it is refused.
-    fn propose(&mut self) {
-        if !self.proposals.is_waiting() {
-            return;
-        }
-        if self.node.takes_proposals() {
-            let Some(entry) = self.proposals.next_entry() else { return };
-            match self.node.propose(entry.data) {
-                Appended::At(term, index) => self.proposals.appended(term, index, entry.commands),
-                Appended::Full => self.proposals.refuse(entry.commands, &Error::TooManyRequests),
+    /// Hands what waits to the log, or to the leader; without one, and while leadership is handed over, it waits on.
+    fn propose(&mut self, effects: &mut Vec<Effect>) {
+        let leader = self.leader();
+        self.proposals.lead(leader);
+        match leader {
+            Leader::Own(term) => {
+                let mut taken = self.proposals.for_log(term);
+                let data = std::mem::take(&mut taken.data);
+                match () {
+                    () if data.is_empty() => {}
+                    () if self.node.propose(data) => self.proposals.appended(&taken, term),
+                    () => self.proposals.refused(&taken, term),
+                }
             }
-        } else if !self.leads() {
-            let why = if self.node.role().leader.is_some() { Error::LeaderChanged } else { Error::NoLeader };
-            self.proposals.refuse_waiting(&why);
+            Leader::Other(term, leader) => self.proposals.forward(term, leader, effects),
+            Leader::Leaving(_) | Leader::Nobody => {}
         }
     }
 }

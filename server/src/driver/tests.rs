@@ -3,6 +3,8 @@
 use super::*;
 use crate::wal_thread::{Log, Written};
 use mechi_proto::etcdserverpb::PutRequest;
+use mechi_proto::mechipb;
+use mechi_replica::replica::{LogTail, ReplicaConfig};
 use mechi_replica::wal::record::Record;
 use parking_lot::Mutex;
 use std::sync::mpsc;
@@ -55,21 +57,23 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
     let pending = Pending::default();
     let (fatal_sender, fatal) = mpsc::channel();
     let config = DriverConfig {
-        replica: ReplicaConfig {
-            member: MemberId(1),
-            voters: vec![MemberId(1)],
-            learners: Vec::new(),
-            boot: 1,
-            seed: 1,
-            tick_ms: 10,
-            heartbeat_ticks: 1,
-            election_ticks: 10,
+        member: MemberConfig {
+            replica: ReplicaConfig {
+                member: MemberId(1),
+                voters: vec![MemberId(1)],
+                learners: Vec::new(),
+                boot: 1,
+                seed: 1,
+                tick_ms: 10,
+                heartbeat_ticks: 1,
+                election_ticks: 10,
+            },
+            tail: LogTail::default(),
+            applied: 0,
+            snapshot: (0, 0),
+            leases,
+            lease_checkpoint_ms: 300_000,
         },
-        tail: LogTail::default(),
-        applied: 0,
-        snapshot: 0,
-        leases,
-        lease_checkpoint_ms: 300_000,
         request_timeout: Duration::from_secs(20),
     };
     let hooks = DriverHooks {
@@ -78,6 +82,8 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
             let _ = fatal_sender.send(error.to_string());
         }),
         send: Box::new(|_, _| {}),
+        build_snapshot: Box::new(|| {}),
+        diverged: Box::new(|_| {}),
     };
     let Driver { handle, wal, committed, driver_thread, wal_thread } =
         start(config, log.clone(), hooks, pending.clone()).unwrap();
@@ -116,7 +122,7 @@ fn apply(handle: &DriverHandle, pending: &Pending, entries: &[Entry]) {
                 answers.push((command.id, Ok(Response::Internal)));
             }
         }
-        handle.applied(entry.index, events);
+        handle.applied(entry.index, events, Vec::new());
         pending.answer(answers);
     }
 }
@@ -139,7 +145,7 @@ fn put() -> Request {
 
 /// Waits until this member judges leases.
 async fn judges(handle: &DriverHandle) {
-    while handle.leases().await == Err(Error::NotLeader) {
+    while handle.time_to_live(LeaseId(5)).await == Err(Error::NotLeader) {
         tokio::task::yield_now().await;
     }
 }

@@ -1,117 +1,232 @@
-//! From waiting commands to raft entries: one entry per settle, each with its author, and what became of it.
+//! From waiting commands to batches, and from batches to the log: one new batch per settle, each with its author, kept
+//! until its fate is known and handed to whoever leads.
+//!
+//! A batch may reach the log more than once, by way of several leaders or of one that was asked again. It is the
+//! windows of [`crate::apply::dedupe`] that make this safe: a number is applied once. So a batch goes out again only as
+//! it is, under its own number, and a command is refused, which says "nothing changed", only if it was never in one.
 mod admit;
-mod pending;
+mod forwarded;
+mod open;
 
-use crate::command;
-use crate::effect::{Effect, Entry};
-use crate::limits::PENDING_REQUESTS_MAX;
+use crate::command::{self, BatchId};
+use crate::effect::{Effect, Entry, EntryKind};
+use crate::limits::{PEER_MESSAGE_BYTES_MAX, PENDING_REQUESTS_MAX};
 use crate::outcome::Error;
-use crate::types::{Index, MemberId, Term};
+use crate::types::{MemberId, MonoMillis, Term};
 use admit::Queue;
 use bytes::Bytes;
+use forwarded::Forwarded;
 use mechi_proto::mechipb::{Batch, Command};
-use pending::Pending;
+use open::Open;
 
-/// The commands of one member, from their arrival until their fate is known.
+/// Ids of commands that no client waits for begin here; clients' ids count up from 1.
+///
+/// They are the leader's own wishes about leases. One that was made in a term means nothing in another: a note of a
+/// lease's remaining time that a deposed leader's successor appended would end a lease that was renewed meanwhile.
+pub(crate) const OWN_COMMANDS: u64 = 1 << 63;
+
+/// Who appends to the log now, as this member sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leader {
+    /// This member, in this term.
+    Own(Term),
+    /// This member, but it is handing leadership over.
+    Leaving(Term),
+    /// Another one.
+    Other(Term, MemberId),
+    /// Nobody that is known.
+    Nobody,
+}
+
+/// The commands of one member from their arrival until their fate is known, and those that others forward to it.
 pub(crate) struct Proposals {
     member: MemberId,
     boot: u64,
-    number: u64,
+    timeout_ms: u64,
+    now: MonoMillis,
     /// The newest wall time that the shell told, in milliseconds since 1970.
     wall_ms: i64,
-    queue: Queue,
-    pending: Pending,
-    refusals: Vec<Effect>,
+    clients: Queue,
+    /// The leader's own wishes, which wait apart.
+    wishes: Queue,
+    open: Open,
+    forwarded: Forwarded,
+    answers: Vec<Effect>,
 }
 
-/// One entry's worth of commands.
-pub(crate) struct NextEntry {
-    /// The batch in its entry form.
-    pub(crate) data: Bytes,
-    /// The ids of its commands.
-    pub(crate) commands: Vec<u64>,
+/// The batches of one settle for this leader's log.
+#[derive(Default)]
+pub(crate) struct ForLog {
+    /// Their entries' data.
+    pub(crate) data: Vec<Bytes>,
+    /// Numbers of own batches, those at `fresh..` never offered before.
+    own: Vec<u64>,
+    fresh: usize,
+    others: Vec<BatchId>,
 }
 
 impl Proposals {
-    /// Starts without commands; batches are numbered from 1 within (member, boot).
-    pub(crate) fn new(member: MemberId, boot: u64) -> Self {
+    /// Starts without commands; batches are numbered from 1 within (member, boot), and a client waits `timeout_ms`.
+    pub(crate) fn new(member: MemberId, boot: u64, timeout_ms: u64) -> Self {
         Self {
             member,
             boot,
-            number: 0,
+            timeout_ms,
+            now: MonoMillis::default(),
             wall_ms: 0,
-            queue: Queue::default(),
-            pending: Pending::default(),
-            refusals: Vec::new(),
+            clients: Queue::default(),
+            wishes: Queue::default(),
+            open: Open::default(),
+            forwarded: Forwarded::default(),
+            answers: Vec::new(),
         }
     }
 
-    /// Sets the wall time for the batches to come.
-    pub(crate) fn set_wall(&mut self, wall_ms: i64) {
+    /// Lets time go on, and gives up what nobody waits for any more.
+    pub(crate) fn tick(&mut self, now: MonoMillis, wall_ms: i64, leader: Leader) {
+        self.now = self.now.max(now);
         self.wall_ms = wall_ms;
+        let why = if leader == Leader::Nobody { Error::NoLeader } else { Error::Timeout };
+        for id in self.clients.overdue(self.now, self.timeout_ms) {
+            self.answers.push(Effect::Refuse { id, why: why.clone() });
+        }
+        for id in self.open.overdue(self.now, self.timeout_ms) {
+            self.answers.push(Effect::Unknown { id, why: Error::Timeout });
+        }
     }
 
     /// Queues a command; above a bound it is refused with `too many requests`.
     pub(crate) fn offer(&mut self, command: Command) {
         let id = command.id;
-        let full = self.queue.len() + self.pending.commands() >= PENDING_REQUESTS_MAX;
-        if full || !self.queue.push(command) {
-            self.refusals.push(Effect::Refuse { id, why: Error::TooManyRequests });
+        let queue = if id >= OWN_COMMANDS { &mut self.wishes } else { &mut self.clients };
+        let full = queue.len() + self.open.commands() >= PENDING_REQUESTS_MAX;
+        if full || !queue.push(command, self.now) {
+            self.answers.push(Effect::Refuse { id, why: Error::TooManyRequests });
         }
     }
 
-    /// Tells whether commands wait for an entry.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.queue.len() > 0
+    /// Takes in a batch that another member wants appended; one that is malformed, or not its own, is dropped.
+    pub(crate) fn forwarded(&mut self, from: MemberId, batch: Bytes) {
+        match command::peek(&batch) {
+            Some(id) if id.member == from.0 && batch.len() <= PEER_MESSAGE_BYTES_MAX => self.forwarded.offer(id, batch),
+            _ => {}
+        }
     }
 
-    /// Tells whether refusals wait to be moved by [`Proposals::settle`].
-    pub(crate) fn has_refusals(&self) -> bool {
-        !self.refusals.is_empty()
+    /// Sees who leads: what belongs to a term that this member no longer leads is given up.
+    pub(crate) fn lead(&mut self, leader: Leader) {
+        let leads = match leader {
+            Leader::Own(term) | Leader::Leaving(term) => Some(term),
+            Leader::Other(..) | Leader::Nobody => None,
+        };
+        self.forwarded.lead(leads);
+        if leads.is_none() {
+            let refused = self.wishes.drain().map(|command| Effect::Refuse { id: command.id, why: Error::NotLeader });
+            self.answers.extend(refused);
+        }
+        let lost = self.open.unbind(leads);
+        self.answers.extend(lost.into_iter().map(|id| Effect::Unknown { id, why: Error::LeaderChanged }));
     }
 
-    /// Makes the next entry of what waits.
-    pub(crate) fn next_entry(&mut self) -> Option<NextEntry> {
-        let commands = self.queue.take_batch();
-        if commands.is_empty() {
+    /// Takes what this leader shall append now: own batches that are not in its log, others', and one new one.
+    pub(crate) fn for_log(&mut self, term: Term) -> ForLog {
+        let mut taken = ForLog::default();
+        for (number, data) in self.open.append(term, self.member, self.now) {
+            taken.own.push(number);
+            taken.data.push(data);
+        }
+        for (id, data) in self.forwarded.take() {
+            taken.others.push(id);
+            taken.data.push(data);
+        }
+        taken.fresh = taken.own.len();
+        for bound in [Some(term), None] {
+            if let Some((number, data)) = self.open_next(bound) {
+                taken.own.push(number);
+                taken.data.push(data);
+            }
+        }
+        taken
+    }
+
+    /// Takes note that all of it is in this leader's log.
+    pub(crate) fn appended(&mut self, taken: &ForLog, term: Term) {
+        for number in &taken.own {
+            self.open.appended(*number, term, self.member, None);
+        }
+    }
+
+    /// Takes note that none of it was appended: too many bytes are uncommitted. What was never offered before is
+    /// refused; authors send theirs again, this member too.
+    pub(crate) fn refused(&mut self, taken: &ForLog, term: Term) {
+        for id in &taken.others {
+            self.forwarded.forget(id);
+        }
+        let (known, fresh) = taken.own.split_at(taken.fresh);
+        for number in known {
+            self.open.appended(*number, term, self.member, Some(self.now));
+        }
+        for number in fresh {
+            let refused = self.open.remove(*number);
+            self.answers.extend(refused.into_iter().map(|id| Effect::Refuse { id, why: Error::TooManyRequests }));
+        }
+    }
+
+    /// Sends another leader what it has not been asked to append, or long ago, and one new batch.
+    pub(crate) fn forward(&mut self, term: Term, leader: MemberId, effects: &mut Vec<Effect>) {
+        if self.open.has_way() {
+            self.open_next(None);
+        }
+        let batches = self.open.ask(term, leader, self.now);
+        effects.extend(batches.into_iter().map(|batch| Effect::Forward { to: leader, batch }));
+    }
+
+    /// Makes a batch of what waits.
+    fn open_next(&mut self, bound: Option<Term>) -> Option<(u64, Bytes)> {
+        let queue = if bound.is_some() { &mut self.wishes } else { &mut self.clients };
+        if !self.open.has_room() {
             return None;
         }
-        self.number += 1;
+        let (commands, since) = queue.take_batch()?;
+        let number = self.open.next_number();
         let ids = commands.iter().map(|command| command.id).collect();
-        let batch =
-            Batch { member: self.member.0, boot: self.boot, number: self.number, wall_ms: self.wall_ms, commands };
-        Some(NextEntry { data: command::encode(&batch), commands: ids })
+        let batch = Batch { member: self.member.0, boot: self.boot, number, wall_ms: self.wall_ms, commands };
+        let data = command::encode(&batch);
+        self.open.push(data.clone(), ids, since, bound);
+        Some((number, data))
     }
 
-    /// Takes note that the commands are in the log at this place.
-    pub(crate) fn appended(&mut self, term: Term, index: Index, commands: Vec<u64>) {
-        self.pending.appended((term, index), commands);
-    }
-
-    /// Refuses commands that were taken for an entry which raft did not append.
-    pub(crate) fn refuse(&mut self, commands: Vec<u64>, why: &Error) {
-        self.refusals.extend(commands.into_iter().map(|id| Effect::Refuse { id, why: why.clone() }));
-    }
-
-    /// Refuses everything that waits for an entry.
-    pub(crate) fn refuse_waiting(&mut self, why: &Error) {
-        let refused = self.queue.drain().map(|command| Effect::Refuse { id: command.id, why: why.clone() });
-        self.refusals.extend(refused);
-    }
-
-    /// Takes note of committed entries: batches of earlier terms that are not among them are lost.
-    ///
-    /// They are reported as unknown, not as refused: a client that hears "nothing changed" may act on it, and the
-    /// batch may yet be found in a log that nobody here has seen.
-    pub(crate) fn committed(&mut self, entries: &[Entry], effects: &mut Vec<Effect>) {
-        for entry in entries {
-            let lost = self.pending.committed(entry.term, entry.index);
-            effects.extend(lost.into_iter().map(|id| Effect::Unknown { id, why: Error::LeaderChanged }));
+    /// Takes note of committed entries: the batches among them have reached the log for good, wherever they come from.
+    pub(crate) fn committed(&mut self, entries: &[Entry]) {
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Normal) {
+            let Some(id) = command::peek(&entry.data) else { continue };
+            self.forwarded.forget(&id);
+            if (id.member, id.boot) == (self.member.0, self.boot) {
+                self.open.remove(id.number);
+            }
         }
     }
 
-    /// Moves the refusals to `effects`.
+    /// Moves refusals and the like to `effects`.
     pub(crate) fn settle(&mut self, effects: &mut Vec<Effect>) {
-        effects.append(&mut self.refusals);
+        effects.append(&mut self.answers);
+    }
+
+    /// Tells whether another settle would do something.
+    pub(crate) fn is_unsettled(&self, leader: Leader) -> bool {
+        let work = match leader {
+            Leader::Own(term) => {
+                let waits = self.clients.len() + self.wishes.len() > 0;
+                self.forwarded.is_waiting()
+                    || waits && self.open.has_room()
+                    || self.open.wants_append(term, self.member, self.now)
+            }
+            Leader::Other(term, leader) => {
+                let waits = self.clients.len() > 0;
+                waits && self.open.has_room() && self.open.has_way() || self.open.wants(term, leader, self.now)
+            }
+            Leader::Leaving(_) | Leader::Nobody => false,
+        };
+        work || !self.answers.is_empty()
     }
 }

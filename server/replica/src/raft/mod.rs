@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::outcome::{Error, Fatal};
 use crate::replica::{LogTail, ReplicaConfig};
-use crate::types::{Index, MemberId, MonoMillis, Term};
+use crate::types::{Index, MemberId, MonoMillis};
 use bytes::Bytes;
 use log::Log;
 use protobuf::Message as _;
@@ -34,15 +34,6 @@ pub(crate) struct Node {
     writes: Writes,
     reads: Reads,
     refused_reads: Vec<Effect>,
-}
-
-/// What became of a proposal that raft was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Appended {
-    /// It is in this member's log at this place; whether it commits is not known.
-    At(Term, Index),
-    /// Too many bytes are uncommitted: it was not appended.
-    Full,
 }
 
 impl Node {
@@ -229,21 +220,19 @@ impl Node {
         }
     }
 
-    /// Offers an entry to raft.
+    /// Offers entries to raft, all in one message; returns whether it appended them. It does not if too many bytes are
+    /// uncommitted.
     ///
     /// - Panics: if this member does not take proposals; the caller asked [`Node::takes_proposals`].
-    pub(crate) fn propose(&mut self, data: Bytes) -> Appended {
+    pub(crate) fn propose(&mut self, data: Vec<Bytes>) -> bool {
         assert!(self.takes_proposals(), "only a leader proposes");
         // RawNode::propose would copy the data.
-        let entry = raft::eraftpb::Entry { data, ..Default::default() };
+        let entries = data.into_iter().map(|data| raft::eraftpb::Entry { data, ..Default::default() });
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.config.member.0;
-        message.set_entries(vec![entry].into());
-        match self.raw.raft.step(message) {
-            Ok(()) => Appended::At(self.raw.raft.term, self.raw.raft.raft_log.last_index()),
-            Err(_) => Appended::Full,
-        }
+        message.set_entries(entries.collect::<Vec<_>>().into());
+        self.raw.raft.step(message).is_ok()
     }
 
     /// Lets a read wait for a read point.

@@ -148,5 +148,10 @@ fn may_overtake(message: &Message) -> bool {
 
 fn send(message: Message) -> Effect {
     let bytes = message.write_to_bytes().expect("a message that raft made has all required fields");
-    Effect::Send { to: MemberId(message.to), message: Bytes::from(bytes) }
+    Effect::Send { to: MemberId(message.to), message: Bytes::from(bytes), urgent: is_urgent(&message) }
+}
+
+/// Tells whether a message is small and others wait for it; all but what carries entries, and is large.
+fn is_urgent(message: &Message) -> bool {
+    !matches!(message.get_msg_type(), MessageType::MsgAppend)
 }

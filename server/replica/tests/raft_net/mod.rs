@@ -36,6 +36,8 @@ pub(crate) struct Net {
     pub(crate) members: BTreeMap<u64, Member>,
     /// In flight, oldest first: (from, to, bytes).
     pub(crate) flight: VecDeque<(u64, u64, bytes::Bytes)>,
+    /// Batches on their way to a leader: (from, to, bytes).
+    pub(crate) forwarded: VecDeque<(u64, u64, bytes::Bytes)>,
     isolated: BTreeSet<u64>,
     commands: u64,
     reads: u64,
@@ -52,6 +54,7 @@ impl Net {
             now: MonoMillis(1_000),
             members: BTreeMap::new(),
             flight: VecDeque::new(),
+            forwarded: VecDeque::new(),
             isolated: BTreeSet::new(),
             commands: 0,
             reads: 0,
@@ -97,6 +100,7 @@ impl Net {
         let count = self.members.len() as u64;
         let old = self.members.remove(&id).expect("a member of this cluster");
         self.flight.retain(|(from, to, _)| *from != id && *to != id);
+        self.forwarded.retain(|(from, to, _)| *from != id && *to != id);
         let member = self.start(id, count, old.disk, old.boot + 1);
         self.members.insert(id, member);
     }
@@ -142,6 +146,7 @@ impl Net {
     pub(crate) fn isolate(&mut self, id: u64) {
         self.isolated.insert(id);
         self.flight.retain(|(from, to, _)| *from != id && *to != id);
+        self.forwarded.retain(|(from, to, _)| *from != id && *to != id);
     }
 
     pub(crate) fn heal(&mut self) {
@@ -178,7 +183,9 @@ impl Net {
         let member = self.members.get_mut(&id).expect("an effect of a member");
         match effect {
             Effect::Send { to, .. } if self.isolated.contains(&id) || self.isolated.contains(&to.0) => {}
-            Effect::Send { to, message } => self.flight.push_back((id, to.0, message)),
+            Effect::Send { to, message, .. } => self.flight.push_back((id, to.0, message)),
+            Effect::Forward { to, .. } if self.isolated.contains(&id) || self.isolated.contains(&to.0) => {}
+            Effect::Forward { to, batch } => self.forwarded.push_back((id, to.0, batch)),
             Effect::Persist { ticket, records, sync } => member.writes.push_back((ticket, records, sync)),
             Effect::Apply(entries) => member.committed.extend(entries.iter().map(|entry| entry.index)),
             _ => {}
@@ -216,9 +223,13 @@ impl Net {
     /// Delivers the messages in flight; returns how many.
     pub(crate) fn deliver(&mut self) -> usize {
         let flight = std::mem::take(&mut self.flight);
-        let count = flight.len();
+        let forwarded = std::mem::take(&mut self.forwarded);
+        let count = flight.len() + forwarded.len();
         for (_, to, message) in flight {
             self.feed(to, Input::Peer(message));
+        }
+        for (from, to, batch) in forwarded {
+            self.feed(to, Input::Forwarded { from: MemberId(from), batch });
         }
         count
     }
@@ -248,7 +259,7 @@ fn show(effect: &Effect) -> String {
             let lazily = if *sync { "" } else { " lazily" };
             format!("persist #{}{lazily}: {}", ticket.0, records.join(", "))
         }
-        Effect::Send { to, message } => {
+        Effect::Send { to, message, .. } => {
             let message = Message::parse_from_bytes(message).expect("raft's own message");
             let mut text = format!("send {to} {:?} term={}", message.get_msg_type(), message.term);
             if !message.entries.is_empty() {
@@ -264,6 +275,9 @@ fn show(effect: &Effect) -> String {
         Effect::Apply(entries) => {
             format!("apply {}", entries.iter().map(show_entry).collect::<Vec<_>>().join(", "))
         }
+        Effect::Forward { to, batch } => format!("forward {to} {}", show_batch(batch)),
+        Effect::BuildSnapshot => "build a snapshot".to_owned(),
+        Effect::SendSnapshot { to, index, term } => format!("offer {to} the snapshot {index}@{term}"),
         Effect::Serve { reads, at } => format!("serve reads {} at {at}", ids(reads)),
         Effect::Refuse { id, why } => format!("refuse command {id}: {why}"),
         Effect::Unknown { id, why } => format!("command {id} unknown: {why}"),
@@ -293,7 +307,11 @@ fn show_entry(entry: &Entry) -> String {
     if entry.data.is_empty() {
         return place;
     }
-    let batch = decode(&entry.data).expect("a batch");
+    format!("{place} {}", show_batch(&entry.data))
+}
+
+fn show_batch(data: &bytes::Bytes) -> String {
+    let batch = decode(data).expect("a batch");
     let commands: Vec<String> = batch.commands.iter().map(|command| command.id.to_string()).collect();
-    format!("{place} [{}/{}/{}: {}]", batch.member, batch.boot, batch.number, commands.join(" "))
+    format!("[{}/{}/{}: {}]", batch.member, batch.boot, batch.number, commands.join(" "))
 }
