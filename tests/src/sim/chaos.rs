@@ -5,14 +5,14 @@ use super::network::Link;
 use super::options::{Options, Span};
 use super::world::{End, Event, World};
 use crate::rng::Rng;
-use super::core::Input;
+use mechi_replica::member::Input;
 use mechi_replica::types::MemberId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FaultKind {
+pub(super) enum FaultKind {
     /// A process ends and comes back; its store as some earlier state.
     Kill,
     /// A machine loses power.
@@ -45,7 +45,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Kill,
         Self::PowerCut,
         Self::PowerCutAll,
@@ -70,7 +70,7 @@ impl FaultKind {
 
 /// The faults of a run.
 #[derive(Debug)]
-pub struct Chaos {
+pub(super) struct Chaos {
     rng: Rng,
     kinds: Vec<FaultKind>,
     left: u64,
@@ -78,13 +78,13 @@ pub struct Chaos {
     open: BTreeMap<u64, (FaultKind, Vec<u64>)>,
     effects: BTreeSet<u64>,
     /// How many of each kind had an effect.
-    pub counts: BTreeMap<FaultKind, u64>,
+    pub(super) counts: BTreeMap<FaultKind, u64>,
     kind_of: BTreeMap<u64, FaultKind>,
 }
 
 impl Chaos {
     /// Plans nothing yet.
-    pub fn new(options: &Options, rng: Rng) -> Self {
+    pub(super) fn new(options: &Options, rng: Rng) -> Self {
         let mut kinds = Vec::new();
         for (kind, weight) in FaultKind::ALL.into_iter().zip(&options.weights) {
             if options.members > 1 || !kind.needs_peers() {
@@ -107,7 +107,7 @@ impl Chaos {
     }
 
     /// Takes note that a fault did something.
-    pub fn had_effect(&mut self, fault: u64) {
+    pub(super) fn had_effect(&mut self, fault: u64) {
         if self.effects.insert(fault)
             && let Some(kind) = self.kind_of.get(&fault)
         {
@@ -116,12 +116,12 @@ impl Chaos {
     }
 
     /// Faults that had an effect.
-    pub fn effects(&self) -> u64 {
+    pub(super) fn effects(&self) -> u64 {
         self.effects.len() as u64
     }
 
     /// Whether all faults are over.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.left == 0 && self.open.is_empty()
     }
 }
@@ -139,7 +139,7 @@ impl fmt::Display for Chaos {
 
 impl World {
     /// The next fault begins.
-    pub fn fault(&mut self) -> Result<(), String> {
+    pub(super) fn fault(&mut self) -> Result<(), String> {
         if self.chaos.left == 0 {
             return Ok(());
         }
@@ -279,7 +279,7 @@ impl World {
     }
 
     /// A fault is over.
-    pub fn fault_ends(&mut self, fault: u64) -> Result<(), String> {
+    pub(super) fn fault_ends(&mut self, fault: u64) -> Result<(), String> {
         let Some((kind, hit)) = self.chaos.open.remove(&fault) else { return Ok(()) };
         self.log.event(self.now, &[51, fault], || format!("  fault {fault} ends: {kind:?}"));
         self.network.mend(fault);
@@ -309,7 +309,7 @@ impl World {
     }
 
     /// Ends all faults at once, and brings everyone back.
-    pub fn heal(&mut self) -> Result<(), String> {
+    pub(super) fn heal(&mut self) -> Result<(), String> {
         self.chaos.left = 0;
         let open: Vec<u64> = self.chaos.open.keys().copied().collect();
         for fault in open {

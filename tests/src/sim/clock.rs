@@ -4,7 +4,7 @@ use mechi_replica::types::MonoMillis;
 
 /// The clocks of one machine; the process sees the monotonic one from its own start.
 #[derive(Clone, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     /// True time and own time at the last change of rate, in microseconds.
     since: u64,
     own: u64,
@@ -18,7 +18,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that runs at `rate` millionths of true time.
-    pub fn new(rate: u64) -> Self {
+    pub(super) fn new(rate: u64) -> Self {
         Self { since: 0, own: 0, rate, started: 0, wall_ms: 1_700_000_000_000 }
     }
 
@@ -27,32 +27,32 @@ impl Clock {
     }
 
     /// The process starts now.
-    pub fn start(&mut self, now: u64) {
+    pub(super) fn start(&mut self, now: u64) {
         self.started = self.own(now);
     }
 
     /// What the process's monotonic clock shows.
-    pub fn mono(&self, now: u64) -> MonoMillis {
+    pub(super) fn mono(&self, now: u64) -> MonoMillis {
         MonoMillis((self.own(now) - self.started) / 1_000)
     }
 
     /// What the wall clock shows, in milliseconds since 1970.
-    pub fn wall_ms(&self, now: u64) -> i64 {
+    pub(super) fn wall_ms(&self, now: u64) -> i64 {
         self.wall_ms + (self.own(now) / 1_000) as i64
     }
 
     /// Changes the rate from now on.
-    pub fn set_rate(&mut self, now: u64, rate: u64) {
+    pub(super) fn set_rate(&mut self, now: u64, rate: u64) {
         (self.own, self.since, self.rate) = (self.own(now), now, rate);
     }
 
     /// Sets the wall clock forward or back.
-    pub fn jump(&mut self, by_ms: i64) {
+    pub(super) fn jump(&mut self, by_ms: i64) {
         self.wall_ms += by_ms;
     }
 
     /// True microseconds until own time has gone on by `own_us`.
-    pub fn true_us(&self, own_us: u64) -> u64 {
+    pub(super) fn true_us(&self, own_us: u64) -> u64 {
         own_us * 1_000_000 / self.rate
     }
 }

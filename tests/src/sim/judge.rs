@@ -47,7 +47,7 @@ struct Replay<'a> {
 }
 
 /// Checks everything that can be judged only in the light of the whole history.
-pub fn judge(world: &World) -> Result<(), String> {
+pub(super) fn judge(world: &World) -> Result<(), String> {
     let mut replay = Replay {
         world,
         model: Model::default(),

@@ -7,32 +7,32 @@ use std::collections::BTreeMap;
 
 /// One committed entry.
 #[derive(Clone, Debug)]
-pub struct Committed {
+pub(super) struct Committed {
     /// As it was applied.
-    pub entry: Entry,
+    pub(super) entry: Entry,
     /// When the first member heard that it is committed.
-    pub at: u64,
+    pub(super) at: u64,
     /// The chain digest after it, once somebody has applied it.
-    pub digest: Option<u64>,
+    pub(super) digest: Option<u64>,
     /// When the first member had applied it.
-    pub applied_at: u64,
+    pub(super) applied_at: u64,
 }
 
 /// The merged history of all members.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     leaders: BTreeMap<Term, u64>,
     votes: BTreeMap<(u64, Term), u64>,
     appended: BTreeMap<(Index, Term), u32>,
     /// From index 1 on.
-    pub committed: Vec<Committed>,
+    pub(super) committed: Vec<Committed>,
     /// The terms of `committed`.
-    pub terms: Vec<Term>,
+    pub(super) terms: Vec<Term>,
 }
 
 impl Ledger {
     /// R1: one leader in each term. R3: it holds everything that is committed.
-    pub fn leads(&mut self, member: u64, term: Term, log: &Image) -> Result<(), String> {
+    pub(super) fn leads(&mut self, member: u64, term: Term, log: &Image) -> Result<(), String> {
         let first = *self.leaders.entry(term).or_insert(member);
         if first != member {
             return Err(format!("R1: {first} and {member} lead in term {term}"));
@@ -50,12 +50,12 @@ impl Ledger {
     }
 
     /// Terms in which somebody led.
-    pub fn leaders(&self) -> usize {
+    pub(super) fn leaders(&self) -> usize {
         self.leaders.len()
     }
 
     /// R8: one vote per member and term, over all crashes.
-    pub fn votes(&mut self, member: u64, term: Term, candidate: u64) -> Result<(), String> {
+    pub(super) fn votes(&mut self, member: u64, term: Term, candidate: u64) -> Result<(), String> {
         let first = *self.votes.entry((member, term)).or_insert(candidate);
         if first == candidate {
             return Ok(());
@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// R2: the same index and term is the same entry everywhere.
-    pub fn appends(&mut self, member: u64, entry: &Entry) -> Result<(), String> {
+    pub(super) fn appends(&mut self, member: u64, entry: &Entry) -> Result<(), String> {
         let crc = crc(entry);
         let first = *self.appended.entry((entry.index, entry.term)).or_insert(crc);
         if first == crc {
@@ -76,7 +76,7 @@ impl Ledger {
     /// R4, R5: what is committed at an index is so for ever. R6: a quorum holds it durably.
     ///
     /// - Shape: `durable` are the durable logs of all voters.
-    pub fn commits<'a>(
+    pub(super) fn commits<'a>(
         &mut self,
         member: u64,
         now: u64,
@@ -113,7 +113,7 @@ impl Ledger {
     }
 
     /// A4, A6: whoever has applied the same entries has the same digest, live or replayed.
-    pub fn applies(&mut self, member: u64, now: u64, index: Index, digest: u64) -> Result<(), String> {
+    pub(super) fn applies(&mut self, member: u64, now: u64, index: Index, digest: u64) -> Result<(), String> {
         let Some(committed) = index.checked_sub(1).and_then(|place| self.committed.get_mut(place as usize)) else {
             return if index == 0 { Ok(()) } else { Err(format!("A4: {member} has applied {index}, which nobody committed")) };
         };
@@ -129,7 +129,7 @@ impl Ledger {
     }
 
     /// The last committed index.
-    pub fn last(&self) -> Index {
+    pub(super) fn last(&self) -> Index {
         self.committed.len() as Index
     }
 }

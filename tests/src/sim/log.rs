@@ -15,7 +15,7 @@ pub enum Keep {
 
 /// The events of one run.
 #[derive(Debug)]
-pub struct EventLog {
+pub(super) struct EventLog {
     hash: u64,
     events: u64,
     keep: Keep,
@@ -24,12 +24,12 @@ pub struct EventLog {
 
 impl EventLog {
     /// Starts an empty log.
-    pub fn new(keep: Keep) -> Self {
+    pub(super) fn new(keep: Keep) -> Self {
         Self { hash: 0xcbf2_9ce4_8422_2325, events: 0, keep, last: VecDeque::new() }
     }
 
     /// Notes an event: the numbers go into the hash; the text is made only if it is kept.
-    pub fn event(&mut self, now: u64, numbers: &[u64], text: impl FnOnce() -> String) {
+    pub(super) fn event(&mut self, now: u64, numbers: &[u64], text: impl FnOnce() -> String) {
         self.events += 1;
         self.add(now);
         numbers.iter().for_each(|number| self.add(*number));
@@ -50,22 +50,22 @@ impl EventLog {
     }
 
     /// A number that is equal for equal logs.
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 
     /// How many events there were.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.events
     }
 
     /// Whether nothing happened.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.events == 0
     }
 
     /// The last events, as far as they were kept.
-    pub fn take_last(&mut self) -> Vec<String> {
+    pub(super) fn take_last(&mut self) -> Vec<String> {
         std::mem::take(&mut self.last).into()
     }
 }

@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// The log's directory.
-pub const WAL_DIR: &str = "wal";
+pub(super) const WAL_DIR: &str = "wal";
 
 /// The snapshots' directory.
-pub const SNAP_DIR: &str = "snap";
+pub(super) const SNAP_DIR: &str = "snap";
 
 /// Earlier states of a store that are kept for a crash to go back to.
 const PAST_MAX: usize = 5;
@@ -24,7 +24,7 @@ const PAST_EVERY: u64 = 7;
 
 /// The working store: a map that remembers some of what it was.
 #[derive(Clone, Default)]
-pub struct SimStore(Rc<RefCell<Versions>>);
+pub(super) struct SimStore(Rc<RefCell<Versions>>);
 
 #[derive(Default)]
 struct Versions {
@@ -95,16 +95,16 @@ impl SimStore {
 
 /// A store's folder: what is in it, and the machine's boot in its name.
 #[derive(Clone)]
-pub struct StoreFolder {
+pub(super) struct StoreFolder {
     /// What is in it.
-    pub store: SimStore,
+    pub(super) store: SimStore,
     /// The machine's boot that it was made in.
-    pub made_in: String,
+    pub(super) made_in: String,
 }
 
 /// What a crash does to a store beyond what it cannot avoid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreLoss {
+pub(super) enum StoreLoss {
     /// It comes back as some state that it had since it was closed.
     Older,
     /// It is gone.
@@ -116,39 +116,39 @@ pub enum StoreLoss {
 }
 
 /// A machine with one member on it.
-pub struct Machine {
+pub(super) struct Machine {
     /// The disk.
-    pub disk: SimDisk,
+    pub(super) disk: SimDisk,
     /// The store's folder, if there is one.
-    pub folder: Option<StoreFolder>,
+    pub(super) folder: Option<StoreFolder>,
     /// Counts the machine's boots.
-    pub boot: u64,
+    pub(super) boot: u64,
     /// Whether the store was closed and synced, and not opened since.
-    pub closed: bool,
+    pub(super) closed: bool,
     /// What the log must hold.
-    pub shadow: Shadow,
+    pub(super) shadow: Shadow,
 }
 
 impl Machine {
     /// A machine whose disk is empty.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { disk: SimDisk::new(), folder: None, boot: 1, closed: false, shadow: Shadow::default() }
     }
 
     /// The machine's boot as it stands in a folder's name.
-    pub fn boot_name(&self) -> String {
+    pub(super) fn boot_name(&self) -> String {
         format!("boot-{}", self.boot)
     }
 
     /// The process ends without a word.
-    pub fn kill(&mut self, loss: StoreLoss, rng: &mut Rng) {
+    pub(super) fn kill(&mut self, loss: StoreLoss, rng: &mut Rng) {
         if !self.closed {
             self.lose(loss, rng);
         }
     }
 
     /// The power goes, and with it any part of what was not synced.
-    pub fn power_cut(&mut self, loss: StoreLoss, rng: &mut Rng) {
+    pub(super) fn power_cut(&mut self, loss: StoreLoss, rng: &mut Rng) {
         if !self.closed {
             self.lose(loss, rng);
         }
@@ -166,7 +166,7 @@ impl Machine {
     }
 
     /// The store was closed in good order: what is in it is on disk.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.closed = true;
         if let Some(folder) = &mut self.folder {
             folder.store = folder.store.closed();

@@ -8,7 +8,6 @@
 
 mod chaos;
 mod clock;
-mod core;
 mod judge;
 mod ledger;
 mod log;

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// One direction between two members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Link {
+pub(super) struct Link {
     /// Who sends.
-    pub from: u64,
+    pub(super) from: u64,
     /// Who receives.
-    pub to: u64,
+    pub(super) to: u64,
 }
 
 /// A link that is worse than the others, by the number of the fault that made it so.
@@ -22,16 +22,16 @@ struct Bad {
 
 /// What becomes of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fate {
+pub(super) struct Fate {
     /// When its copies arrive; empty if it is lost.
-    pub arrivals: Vec<u64>,
+    pub(super) arrivals: Vec<u64>,
     /// The fault that hit it.
-    pub by: Option<u64>,
+    pub(super) by: Option<u64>,
 }
 
 /// All links.
 #[derive(Debug)]
-pub struct Network {
+pub(super) struct Network {
     rng: Rng,
     latency: Span,
     loss: u64,
@@ -45,7 +45,7 @@ pub struct Network {
 
 impl Network {
     /// A network in which only the options' common troubles happen.
-    pub fn new(options: &Options, rng: Rng) -> Self {
+    pub(super) fn new(options: &Options, rng: Rng) -> Self {
         Self {
             rng,
             latency: options.latency,
@@ -59,7 +59,7 @@ impl Network {
     }
 
     /// Decides about one message.
-    pub fn send(&mut self, now: u64, link: Link) -> Fate {
+    pub(super) fn send(&mut self, now: u64, link: Link) -> Fate {
         // Always the same draws, so that a fault does not reshuffle what comes after it.
         let [loss, twice, order, delay, again] = [0; 5].map(|_| self.rng.next_u64());
         let mut draw = Rng::new(delay);
@@ -92,27 +92,27 @@ impl Network {
     }
 
     /// How long a client's request or a part of a file takes.
-    pub fn delay(&mut self) -> u64 {
+    pub(super) fn delay(&mut self) -> u64 {
         self.latency.draw(&mut self.rng)
     }
 
     /// Whether nothing passes over a link now.
-    pub fn is_cut(&self, link: Link) -> bool {
+    pub(super) fn is_cut(&self, link: Link) -> bool {
         self.cut.contains_key(&link)
     }
 
     /// Cuts a link until the fault ends.
-    pub fn cut(&mut self, link: Link, fault: u64) {
+    pub(super) fn cut(&mut self, link: Link, fault: u64) {
         self.cut.entry(link).or_default().insert(fault);
     }
 
     /// Makes a link lose `loss` in a thousand messages and delay the others, until the fault ends.
-    pub fn spoil(&mut self, link: Link, fault: u64, loss: u64, extra: Span) {
+    pub(super) fn spoil(&mut self, link: Link, fault: u64, loss: u64, extra: Span) {
         self.bad.entry(link).or_default().insert(fault, Bad { loss, extra });
     }
 
     /// Ends what one fault did.
-    pub fn mend(&mut self, fault: u64) {
+    pub(super) fn mend(&mut self, fault: u64) {
         self.cut.retain(|_, faults| {
             faults.remove(&fault);
             !faults.is_empty()
@@ -124,7 +124,7 @@ impl Network {
     }
 
     /// Ends all troubles, the common ones too.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.cut.clear();
         self.bad.clear();
         (self.loss, self.duplicates, self.reordered) = (0, 0, 0);

@@ -4,7 +4,7 @@
 //! and a step. What the shell decides there (when to flush, to build a snapshot, to trim) is decided here by the run's
 //! options.
 
-use super::core::{Answer, Effect, Input, Member, MemberConfig, Role, Token};
+use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
 use super::ledger::Ledger;
 use super::machine::{Machine, SNAP_DIR, SimStore, StoreFolder, WAL_DIR};
 use super::options::Options;
@@ -16,9 +16,10 @@ use mechi_replica::apply::state::State;
 use mechi_replica::apply::{self, Outcomes, kv};
 use mechi_replica::disk::Disk;
 use mechi_replica::disk::sim::SimDisk;
-use mechi_replica::effect::Entry;
+use mechi_replica::effect::{Entry, Role};
 use mechi_replica::input::Ticket;
-use mechi_replica::limits::SLICE_KEYS_MAX;
+use mechi_replica::limits::{DIGEST_EVERY, SLICE_KEYS_MAX};
+use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::recovery::{Base, open_base, replay, tail, term_at};
 use mechi_replica::replica::{LogTail, ReplicaConfig};
@@ -38,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Members say these to each other.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub enum Wire {
+pub(super) enum Wire {
     Raft(Bytes),
     Batch(Bytes),
     Digest { index: Index, chain: u64 },
@@ -51,7 +52,7 @@ pub enum Wire {
 /// What a step of a process brings about outside of it.
 #[derive(Debug)]
 #[allow(missing_docs)]
-pub enum Act {
+pub(super) enum Act {
     Send { to: u64, wire: Wire },
     Reply { op: u64, outcome: Outcome },
     Watch { stream: u64, message: Bytes, cost: usize },
@@ -82,15 +83,15 @@ struct Waiting {
 }
 
 /// A running member.
-pub struct Process {
+pub(super) struct Process {
     /// Its id.
-    pub id: u64,
+    pub(super) id: u64,
     /// Its boot counter.
-    pub boot: u64,
+    pub(super) boot: u64,
     /// The state as far as it is applied.
-    pub state: State,
+    pub(super) state: State,
     /// The watches.
-    pub hub: WatchHub,
+    pub(super) hub: WatchHub,
     core: Member,
     disk: SimDisk,
     wal: Wal<SimDisk>,
@@ -109,7 +110,8 @@ pub struct Process {
     builder: Option<Builder<SimDisk>>,
     wants_snapshot: bool,
     /// A snapshot is being fetched: its files must not be taken for garbage.
-    pub fetching: bool,
+    pub(super) fetching: bool,
+    hash: Option<HashJob>,
     evictions: u64,
     flush_entries: u64,
     snapshot_entries: u64,
@@ -118,13 +120,13 @@ pub struct Process {
 }
 
 /// How a process came up.
-pub struct Opened {
+pub(super) struct Opened {
     /// It.
-    pub process: Process,
+    pub(super) process: Process,
     /// Why its store was rebuilt.
-    pub rebuilt: Option<Unusable>,
+    pub(super) rebuilt: Option<Unusable>,
     /// What it applied from its log before its raft started.
-    pub replayed: u64,
+    pub(super) replayed: u64,
 }
 
 fn say(context: &str) -> impl FnOnce(Fatal) -> String {
@@ -133,7 +135,7 @@ fn say(context: &str) -> impl FnOnce(Fatal) -> String {
 
 impl Process {
     /// Opens a member from what its machine holds, as the shell does, and checks what it finds.
-    pub fn open(
+    pub(super) fn open(
         id: u64,
         machine: &mut Machine,
         options: &Options,
@@ -242,6 +244,7 @@ impl Process {
             builder: None,
             wants_snapshot: false,
             fetching: false,
+            hash: None,
             evictions: 0,
             flush_entries: options.flush_entries,
             snapshot_entries: options.snapshot_entries,
@@ -252,17 +255,17 @@ impl Process {
     }
 
     /// Leadership as this member sees it.
-    pub fn role(&self) -> Role {
+    pub(super) fn role(&self) -> Role {
         self.core.role()
     }
 
     /// Feeds the core.
-    pub fn feed(&mut self, now: MonoMillis, input: Input) {
+    pub(super) fn feed(&mut self, now: MonoMillis, input: Input) {
         self.core.feed(now, input);
     }
 
     /// Takes a message of another member.
-    pub fn receive(&mut self, now: MonoMillis, from: u64, wire: Wire, acts: &mut Vec<Act>) {
+    pub(super) fn receive(&mut self, now: MonoMillis, from: u64, wire: Wire, acts: &mut Vec<Act>) {
         match wire {
             Wire::Raft(message) => self.core.feed(now, Input::Peer(message)),
             Wire::Batch(batch) => self.core.feed(now, Input::Forwarded { from: MemberId(from), batch }),
@@ -284,7 +287,7 @@ impl Process {
     }
 
     /// Takes a client's request.
-    pub fn request(&mut self, now: MonoMillis, op: u64, ask: Ask, acts: &mut Vec<Act>) -> Result<(), String> {
+    pub(super) fn request(&mut self, now: MonoMillis, op: u64, ask: Ask, acts: &mut Vec<Act>) -> Result<(), String> {
         match ask {
             Ask::Write(request) => {
                 let command = Command { id: op, request: Some(request), ..Command::default() };
@@ -313,7 +316,7 @@ impl Process {
     }
 
     /// Lets the core settle, and takes its effects in their order.
-    pub fn settle(&mut self, now: MonoMillis, acts: &mut Vec<Act>) -> Result<(), String> {
+    pub(super) fn settle(&mut self, now: MonoMillis, acts: &mut Vec<Act>) -> Result<(), String> {
         for _ in 0..SETTLES_MAX {
             let mut effects = std::mem::take(&mut self.effects);
             let more = self.core.settle(&mut effects);
@@ -397,12 +400,12 @@ impl Process {
     }
 
     /// Whether the log's thread would do something now.
-    pub fn wants_write(&self) -> bool {
+    pub(super) fn wants_write(&self) -> bool {
         self.round.is_none() && !self.wal_queue.is_empty()
     }
 
     /// Appends all that waits; returns whether an fsync follows, and what was appended.
-    pub fn begin_write(&mut self) -> Result<(bool, Vec<Record>), String> {
+    pub(super) fn begin_write(&mut self) -> Result<(bool, Vec<Record>), String> {
         let mut round = Round::default();
         let (mut records, mut sync) = (Vec::new(), false);
         for ask in self.wal_queue.drain(..) {
@@ -436,7 +439,7 @@ impl Process {
     }
 
     /// The fsync returns.
-    pub fn end_write(&mut self, now: MonoMillis) -> Result<(), String> {
+    pub(super) fn end_write(&mut self, now: MonoMillis) -> Result<(), String> {
         let round = self.round.take().expect("an fsync was under way");
         self.wal.sync().map_err(say("sync"))?;
         if let Some(ticket) = round.durable {
@@ -454,12 +457,12 @@ impl Process {
     }
 
     /// Whether committed entries wait.
-    pub fn wants_apply(&self) -> bool {
+    pub(super) fn wants_apply(&self) -> bool {
         !self.to_apply.is_empty()
     }
 
     /// Applies at most `count` entries and tells everyone.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         now: MonoMillis,
         at: u64,
@@ -490,7 +493,7 @@ impl Process {
     }
 
     /// Does one bounded piece of the watches' work; returns whether there is more.
-    pub fn watch(&mut self, acts: &mut Vec<Act>) -> Result<bool, String> {
+    pub(super) fn watch(&mut self, acts: &mut Vec<Act>) -> Result<bool, String> {
         let mut out = Vec::new();
         let more =
             self.hub.settle(&self.state.mvcc, &Blocks(&self.store), &mut out).map_err(say("watch"))?;
@@ -502,17 +505,17 @@ impl Process {
     }
 
     /// Tells the hub.
-    pub fn tell_hub(&mut self, input: HubInput) {
+    pub(super) fn tell_hub(&mut self, input: HubInput) {
         self.hub.feed(input);
     }
 
     /// Ends a client's stream.
-    pub fn close_stream(&mut self, stream: u64) {
+    pub(super) fn close_stream(&mut self, stream: u64) {
         self.hub.feed(HubInput::Close(StreamId(stream)));
     }
 
     /// Does one slice of what the keeper of store and snapshots does; returns whether there is more to do at once.
-    pub fn keep(&mut self) -> Result<bool, String> {
+    pub(super) fn keep(&mut self) -> Result<bool, String> {
         let applied = self.state.applied_index;
         let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
@@ -544,14 +547,24 @@ impl Process {
             return Ok(true);
         }
         if let Some(flush) = self.flush.take() {
-            let finished = flush.finish().map_err(say("flush"))?;
+            let finished = flush.finish(&self.flusher).map_err(say("flush"))?;
             for batch in finished.batches {
                 self.store.commit(batch).map_err(say("flush"))?;
             }
             self.flusher.flushed_with(&self.store, finished.applied).map_err(say("flush"))?;
             self.state.mvcc.set_flushed(finished.applied.revision);
+            self.tally("flush")?;
         }
         Ok(true)
+    }
+
+    fn tally(&self, what: &str) -> Result<(), String> {
+        let mut scan = mechi_replica::store::scan::RecordScan::all();
+        let mut n = 0;
+        while let Some(s) = scan.next_slice(&self.store, 1 << 20).map_err(say("x"))? { n += s.len() as u64; }
+        let want = self.flusher.applied().map_or(0, |a| a.tally.records);
+        if n != want { return Err(format!("{what}: {n} in store, {want} in tally")); }
+        Ok(())
     }
 
     fn step_snapshot(&mut self, newest: Index) -> Result<bool, String> {
@@ -584,21 +597,36 @@ impl Process {
     }
 
     fn step_sweep(&mut self) -> Result<bool, String> {
+        if let Some(job) = &mut self.hash {
+            match job.step(&self.state.mvcc) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let job = self.hash.take().expect("it was there above");
+                    let hash = job.finish(&Blocks(&self.store)).map_err(say("hash"))?;
+                    self.state.mvcc.remember_hash(hash);
+                }
+                // Compacted meanwhile: its hash is never asked for any more.
+                Err(_) => self.hash = None,
+            }
+            return Ok(true);
+        }
         let mut more = false;
         if self.flush.is_none() && !self.flusher.is_full() {
             let compacted = self.state.mvcc.compact_revision();
             let sweep = self.state.mvcc.sweep(self.hub.cursor(), SLICE_KEYS_MAX);
             more = !sweep.removed.is_empty() && !sweep.done;
+            self.hash = sweep.hash;
             self.flusher.removed(compacted, sweep.removed);
         }
         if self.builder.is_none() {
             more |= self.flusher.remove_some(&self.store).map_err(say("sweep"))?;
+            if self.flush.is_none() { self.tally("remove")?; }
         }
         Ok(more)
     }
 
     /// Ends in good order: all that was asked is written, the store is flushed and closed, and the log says so.
-    pub fn close(mut self, machine: &mut Machine) -> Result<(), String> {
+    pub(super) fn close(mut self, machine: &mut Machine) -> Result<(), String> {
         if let Some(builder) = self.builder.take() {
             builder.abandon();
         }
@@ -622,22 +650,22 @@ impl Process {
     }
 
     /// Where the values are that left memory.
-    pub fn values(&self) -> Blocks<SimStore> {
+    pub(super) fn values(&self) -> Blocks<SimStore> {
         Blocks(self.store.clone())
     }
 
     /// The snapshot at `index`, if it is there to be fetched.
-    pub fn snapshot_at(&self, index: Index) -> Option<&Manifest> {
+    pub(super) fn snapshot_at(&self, index: Index) -> Option<&Manifest> {
         self.snapshots.iter().find(|manifest| manifest.index() == index)
     }
 
     /// The last index that the log holds.
-    pub fn last_index(&self) -> Index {
+    pub(super) fn last_index(&self) -> Index {
         self.wal.last_index()
     }
 
     /// Its disk.
-    pub fn disk(&self) -> &impl Disk {
+    pub(super) fn disk(&self) -> &impl Disk {
         &self.disk
     }
 }
@@ -645,8 +673,8 @@ impl Process {
 /// Settles after which a core that still wants more is taken to go in circles.
 const SETTLES_MAX: usize = 1_000;
 
-/// How often members compare the digests of what they applied, in entries.
-const DIGEST_EVERY: Index = 1_024;
+
+
 
 /// Ids of commands that no client waits for begin here.
 const OWN_COMMANDS: u64 = 1 << 63;

@@ -2,30 +2,30 @@
 
 /// raft-rs's `eraftpb.Message`, as far as it matters here; fields that are not there are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Peek {
+pub(super) struct Peek {
     /// `MessageType` by number.
-    pub kind: u64,
+    pub(super) kind: u64,
     /// Who sent it.
-    pub from: u64,
+    pub(super) from: u64,
     /// The sender's term.
-    pub term: u64,
+    pub(super) term: u64,
     /// The index that it speaks of.
-    pub index: u64,
+    pub(super) index: u64,
     /// Whether it refuses.
-    pub reject: bool,
+    pub(super) reject: bool,
 }
 
 /// `MsgAppend`.
-pub const APPEND: u64 = 3;
+pub(super) const APPEND: u64 = 3;
 /// `MsgAppendResponse`.
-pub const APPEND_RESPONSE: u64 = 4;
+pub(super) const APPEND_RESPONSE: u64 = 4;
 /// `MsgRequestVote`.
-pub const REQUEST_VOTE: u64 = 5;
+pub(super) const REQUEST_VOTE: u64 = 5;
 /// `MsgRequestVoteResponse`.
-pub const REQUEST_VOTE_RESPONSE: u64 = 6;
+pub(super) const REQUEST_VOTE_RESPONSE: u64 = 6;
 
 /// Reads the message's fields; those that it does not know are passed over.
-pub fn peek(mut bytes: &[u8]) -> Option<Peek> {
+pub(super) fn peek(mut bytes: &[u8]) -> Option<Peek> {
     let mut peek = Peek::default();
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;

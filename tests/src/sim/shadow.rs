@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 /// The terms of a log's entries from index 1 on, and its hard state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Image {
+pub(super) struct Image {
     terms: Vec<Term>,
     /// The newest hard state.
-    pub hard_state: HardState,
+    pub(super) hard_state: HardState,
 }
 
 /// One append: places and terms of its entries, and the hard state after them.
@@ -23,22 +23,22 @@ struct Round {
 
 /// What was written, what of it is durable, and the appends between.
 #[derive(Clone, Debug, Default)]
-pub struct Shadow {
+pub(super) struct Shadow {
     /// With all that was asked for, written or not.
-    pub asked: Image,
+    pub(super) asked: Image,
     /// What no crash may take.
-    pub durable: Image,
+    pub(super) durable: Image,
     written: VecDeque<Round>,
 }
 
 impl Image {
     /// The index of the last entry.
-    pub fn last(&self) -> Index {
+    pub(super) fn last(&self) -> Index {
         self.terms.len() as Index
     }
 
     /// The term of the entry at `index`; 0 if there is none.
-    pub fn term(&self, index: Index) -> Term {
+    pub(super) fn term(&self, index: Index) -> Term {
         index.checked_sub(1).and_then(|place| self.terms.get(place as usize)).copied().unwrap_or(0)
     }
 
@@ -84,17 +84,17 @@ fn round(records: &[Record]) -> Round {
 
 impl Shadow {
     /// The member was asked to write these.
-    pub fn ask(&mut self, records: &[Record]) {
+    pub(super) fn ask(&mut self, records: &[Record]) {
         self.asked.add(&round(records));
     }
 
     /// They were appended.
-    pub fn write(&mut self, records: &[Record]) {
+    pub(super) fn write(&mut self, records: &[Record]) {
         self.written.push_back(round(records));
     }
 
     /// All that was appended is durable.
-    pub fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         for round in self.written.drain(..) {
             self.durable.add(&round);
         }
@@ -104,7 +104,7 @@ impl Shadow {
     ///
     /// - Shape: `all` says that no write may be lost, since only the process ended; `committed` holds the terms of the
     ///   committed entries up to the newest snapshot.
-    pub fn reopened(&mut self, recovered: &Recovered, snapshot: &[Term], all: bool) -> Result<(), String> {
+    pub(super) fn reopened(&mut self, recovered: &Recovered, snapshot: &[Term], all: bool) -> Result<(), String> {
         let found = (
             recovered.last_index,
             recovered.last_term,

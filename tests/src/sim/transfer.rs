@@ -13,9 +13,9 @@ use mechi_replica::types::{Index, Term};
 
 /// A snapshot that is being fetched.
 #[derive(Clone, Debug)]
-pub struct Fetch {
+pub(super) struct Fetch {
     /// Who has it.
-    pub from: u64,
+    pub(super) from: u64,
     /// That member's process.
     life: u64,
     index: Index,
@@ -26,7 +26,7 @@ pub struct Fetch {
 
 impl World {
     /// The leader offers a snapshot; the offer goes over the network like everything else.
-    pub fn offer(&mut self, from: u64, to: u64, index: Index, term: Term) {
+    pub(super) fn offer(&mut self, from: u64, to: u64, index: Index, term: Term) {
         let life = self.nodes[&from].life;
         self.log.event(self.now, &[40, from, to, index], || {
             format!("  {from} offers snapshot {index} of term {term} to {to}")
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// Fetches the next file.
-    pub fn fetch(&mut self, member: u64, life: u64) -> Result<(), String> {
+    pub(super) fn fetch(&mut self, member: u64, life: u64) -> Result<(), String> {
         if !self.is_alive(member, life) {
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Stops a process and opens it again, as after a snapshot came.
-    pub fn reopen(&mut self, member: u64) -> Result<(), String> {
+    pub(super) fn reopen(&mut self, member: u64) -> Result<(), String> {
         let how = if self.now.is_multiple_of(3) { End::Kill(StoreLoss::Older) } else { End::Close };
         self.stop(member, how)?;
         let life = self.nodes[&member].life;

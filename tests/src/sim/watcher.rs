@@ -10,47 +10,47 @@ use prost::Message;
 
 /// A stretch of history that a watcher was told without a gap.
 #[derive(Clone, Debug)]
-pub struct Stretch {
+pub(super) struct Stretch {
     /// The first revision that it wanted.
-    pub start: i64,
+    pub(super) start: i64,
     /// Everything up to here was told: by events, a progress notification, or a response's header.
-    pub through: i64,
+    pub(super) through: i64,
     /// The events, in order.
-    pub events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     /// How it ended: with a compaction at this revision.
-    pub compacted: Option<i64>,
+    pub(super) compacted: Option<i64>,
 }
 
 /// The client.
 #[derive(Debug)]
-pub struct Watcher {
+pub(super) struct Watcher {
     /// What it watches.
-    pub range: KeyRange,
+    pub(super) range: KeyRange,
     key: Bytes,
     range_end: Bytes,
     /// Whether it asks for previous values.
-    pub prev_kv: bool,
+    pub(super) prev_kv: bool,
     /// Whether deletions are filtered out.
-    pub no_delete: bool,
+    pub(super) no_delete: bool,
     /// The stream that it is on now, by its number, and the member.
-    pub stream: Option<(u64, u64)>,
+    pub(super) stream: Option<(u64, u64)>,
     /// Counts its streams, so that what an old one still brings is ignored.
-    pub session: u64,
+    pub(super) session: u64,
     created: bool,
     /// The newest header on this stream.
     header: i64,
     /// All that it was told.
-    pub stretches: Vec<Stretch>,
+    pub(super) stretches: Vec<Stretch>,
     /// What it does not take from its stream for a while: (message, cost).
-    pub stalled: bool,
+    pub(super) stalled: bool,
     /// Costs of messages that it received while stalled.
-    pub owed: usize,
+    pub(super) owed: usize,
     open_fragment: bool,
 }
 
 /// What a response brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(super) enum Taken {
     /// More may follow.
     Going,
     /// The watch is canceled: begin anew.
@@ -59,7 +59,7 @@ pub enum Taken {
 
 impl Watcher {
     /// A watcher that begins with revision 1.
-    pub fn new(rng: &mut Rng, keys: u64) -> Self {
+    pub(super) fn new(rng: &mut Rng, keys: u64) -> Self {
         let (key, range_end): (Bytes, Bytes) = match rng.below(3) {
             0 => (Bytes::from_static(b"k"), Bytes::from_static(b"l")),
             1 => (format!("k{:02}", rng.below(keys)).into(), Bytes::new()),
@@ -90,14 +90,14 @@ impl Watcher {
     }
 
     /// The revision up to which it was told everything.
-    pub fn through(&self) -> i64 {
+    pub(super) fn through(&self) -> i64 {
         self.stretches.last().map_or(0, |stretch| stretch.through)
     }
 
     /// Begins a new stream; returns the request that goes first.
     ///
     /// It resumes after what it was last vouched for, or after its last event, as clients of either kind do.
-    pub fn begin(&mut self, stream: u64, member: u64, after_event: bool) -> pb::WatchRequest {
+    pub(super) fn begin(&mut self, stream: u64, member: u64, after_event: bool) -> pb::WatchRequest {
         self.session += 1;
         (self.created, self.header, self.open_fragment) = (false, 0, false);
         (self.stalled, self.owed) = (false, 0);
@@ -123,7 +123,7 @@ impl Watcher {
     }
 
     /// Takes a response; checks what can be checked without the history.
-    pub fn take(&mut self, message: &Bytes) -> Result<Taken, String> {
+    pub(super) fn take(&mut self, message: &Bytes) -> Result<Taken, String> {
         let response = pb::WatchResponse::decode(message.clone()).map_err(|error| format!("W: no response: {error}"))?;
         let revision = response.header.as_ref().ok_or("W: a response without a header")?.revision;
         if response.created {
@@ -176,7 +176,7 @@ impl Watcher {
     }
 
     /// Asks how far the stream is.
-    pub fn ask_progress() -> pb::WatchRequest {
+    pub(super) fn ask_progress() -> pb::WatchRequest {
         pb::WatchRequest { request_union: Some(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})) }
     }
 }

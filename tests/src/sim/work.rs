@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// What a client asks.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub enum Ask {
+pub(super) enum Ask {
     Write(Request),
     Range(pb::RangeRequest),
     KeepAlive(LeaseId),
@@ -22,7 +22,7 @@ pub enum Ask {
 
 /// What a client hears.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// A write's outcome, applied at `at`.
     Answer {
         /// The entry that held it.
@@ -49,12 +49,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// What a keep-alive ends in.
-    pub fn renewed(answer: Result<i64, Error>) -> Self {
+    pub(super) fn renewed(answer: Result<i64, Error>) -> Self {
         answer.map_or_else(Self::Refused, Self::Renewed)
     }
 
     /// Whether the client got what it asked for.
-    pub fn is_ok(&self) -> bool {
+    pub(super) fn is_ok(&self) -> bool {
         match self {
             Self::Answer { result, .. } => result.is_ok(),
             Self::Read { result, .. } => result.is_ok(),
@@ -66,30 +66,30 @@ impl Outcome {
 
 /// One operation.
 #[derive(Clone, Debug)]
-pub struct Op {
+pub(super) struct Op {
     /// Who asked.
-    pub client: u64,
+    pub(super) client: u64,
     /// Which member it was asked of.
-    pub member: u64,
+    pub(super) member: u64,
     /// What was asked.
-    pub ask: Ask,
+    pub(super) ask: Ask,
     /// When, in microseconds of true time.
-    pub invoked: u64,
+    pub(super) invoked: u64,
     /// When the client heard.
-    pub returned: Option<u64>,
+    pub(super) returned: Option<u64>,
     /// What it heard, or gave up on.
-    pub outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
 }
 
 /// Makes operations, from what all clients together know.
 #[derive(Debug)]
-pub struct Work {
+pub(super) struct Work {
     rng: Rng,
     keys: u64,
     value_bytes: u64,
     ttl_max: u64,
     /// The newest revision that somebody read.
-    pub revision: i64,
+    pub(super) revision: i64,
     compacted: i64,
     leases: BTreeMap<i64, i64>,
     next_lease: i64,
@@ -97,7 +97,7 @@ pub struct Work {
 
 impl Work {
     /// Starts without knowing anything.
-    pub fn new(options: &Options, rng: Rng) -> Self {
+    pub(super) fn new(options: &Options, rng: Rng) -> Self {
         Self {
             rng,
             keys: options.keys,
@@ -111,7 +111,7 @@ impl Work {
     }
 
     /// Takes note of what was heard.
-    pub fn heard(&mut self, ask: &Ask, outcome: &Outcome) {
+    pub(super) fn heard(&mut self, ask: &Ask, outcome: &Outcome) {
         match (ask, outcome) {
             (_, Outcome::Read { revision, .. }) => self.revision = self.revision.max(*revision),
             (Ask::Write(Request::LeaseGrant(grant)), Outcome::Answer { result: Ok(_), .. } | Outcome::Unknown) => {
@@ -142,7 +142,7 @@ impl Work {
     }
 
     /// The next operation, by its number.
-    pub fn next(&mut self, op: u64) -> Ask {
+    pub(super) fn next(&mut self, op: u64) -> Ask {
         match self.rng.below(100) {
             0..=33 => Ask::Write(Request::Put(self.put(op))),
             34..=45 => Ask::Write(Request::Txn(self.txn(op))),
@@ -175,7 +175,7 @@ impl Work {
     }
 
     /// A put that shows who asked for it.
-    pub fn put(&mut self, op: u64) -> pb::PutRequest {
+    pub(super) fn put(&mut self, op: u64) -> pb::PutRequest {
         let mut value = format!("v{op}").into_bytes();
         let length = self.rng.below(self.value_bytes) as usize;
         value.resize(value.len().max(length), b'.');

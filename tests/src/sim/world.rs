@@ -2,7 +2,7 @@
 
 use super::chaos::Chaos;
 use super::clock::Clock;
-use super::core::{Input, Role};
+
 use super::ledger::Ledger;
 use super::log::EventLog;
 use super::machine::{Machine, StoreLoss};
@@ -15,7 +15,8 @@ use super::watcher::{Taken, Watcher};
 use super::work::{Ask, Op, Outcome, Work};
 use crate::rng::Rng;
 use bytes::Bytes;
-use mechi_replica::effect::RoleKind;
+use mechi_replica::effect::{Role, RoleKind};
+use mechi_replica::member::Input;
 use mechi_replica::types::{Index, MemberId, Term};
 use mechi_replica::watch::{Input as HubInput, StreamId};
 use std::cmp::Reverse;
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 /// Something that will happen.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub enum Event {
+pub(super) enum Event {
     Tick { member: u64, life: u64 },
     Deliver { from: u64, to: u64, wire: Wire },
     Settle { member: u64, life: u64 },
@@ -79,52 +80,52 @@ struct Queued {
 }
 
 /// One member with its machine.
-pub struct Node {
+pub(super) struct Node {
     /// What survives the process.
-    pub machine: Machine,
+    pub(super) machine: Machine,
     /// The process, if it runs.
-    pub process: Option<Process>,
+    pub(super) process: Option<Process>,
     /// The machine's clocks.
-    pub clock: Clock,
+    pub(super) clock: Clock,
     /// Counts processes; events of earlier ones are void.
-    pub life: u64,
+    pub(super) life: u64,
     /// While the process is stopped: what waits for it.
-    pub stopped: Option<Vec<Event>>,
+    pub(super) stopped: Option<Vec<Event>>,
     /// What makes its disk slow now, by fault.
-    pub slow: BTreeMap<u64, Span>,
+    pub(super) slow: BTreeMap<u64, Span>,
     /// A snapshot on its way here.
-    pub fetch: Option<Fetch>,
+    pub(super) fetch: Option<Fetch>,
     /// The last process was closed in good order or killed; the machine did not lose power.
-    pub killed: bool,
+    pub(super) killed: bool,
     queued: Queued,
     /// The newest role that it told.
-    pub role: Role,
+    pub(super) role: Role,
     /// The applied index that its reads have shown, over all lives.
-    pub shown: Index,
+    pub(super) shown: Index,
 }
 
 /// The simulated world.
-pub struct World {
+pub(super) struct World {
     /// What the run is made of.
-    pub options: Options,
+    pub(super) options: Options,
     /// True time, in microseconds.
-    pub now: u64,
+    pub(super) now: u64,
     /// All that happened.
-    pub log: EventLog,
+    pub(super) log: EventLog,
     /// What must not be contradicted.
-    pub ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// By id, from 1 on.
-    pub nodes: BTreeMap<u64, Node>,
+    pub(super) nodes: BTreeMap<u64, Node>,
     /// Between the members.
-    pub network: Network,
+    pub(super) network: Network,
     /// By number, from 1 on: place + 1.
-    pub ops: Vec<Op>,
+    pub(super) ops: Vec<Op>,
     /// The watching clients.
-    pub watchers: Vec<Watcher>,
+    pub(super) watchers: Vec<Watcher>,
     /// The faults.
-    pub chaos: Chaos,
+    pub(super) chaos: Chaos,
     /// What the clients will ask.
-    pub work: Work,
+    pub(super) work: Work,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     sequence: u64,
@@ -133,16 +134,16 @@ pub struct World {
     client: Rng,
     streams: u64,
     /// Clients issue operations and watchers move about.
-    pub busy: bool,
+    pub(super) busy: bool,
     think: Span,
     timeout: u64,
     /// When each settled leader was first seen, with its term.
-    pub led: Vec<(u64, u64, Term)>,
+    pub(super) led: Vec<(u64, u64, Term)>,
     acts: Vec<Act>,
     /// Snapshots that were installed from another member.
-    pub installs: u64,
+    pub(super) installs: u64,
     /// Stores that were rebuilt at open.
-    pub rebuilds: u64,
+    pub(super) rebuilds: u64,
 }
 
 fn stream(seed: u64, name: &str) -> Rng {
@@ -156,7 +157,7 @@ fn stream(seed: u64, name: &str) -> Rng {
 
 impl World {
     /// A cluster whose members start now.
-    pub fn new(options: Options, log: EventLog) -> Self {
+    pub(super) fn new(options: Options, log: EventLog) -> Self {
         let seed = options.seed;
         let mut work = stream(seed, "work");
         let mut clock = stream(seed, "clock");
@@ -227,19 +228,19 @@ impl World {
     }
 
     /// Lets something happen at a time.
-    pub fn at(&mut self, at: u64, event: Event) {
+    pub(super) fn at(&mut self, at: u64, event: Event) {
         self.sequence += 1;
         self.queue.push(Reverse((at.max(self.now), self.sequence)));
         self.events.insert(self.sequence, event);
     }
 
     /// Lets something happen after so many microseconds.
-    pub fn after(&mut self, delay: u64, event: Event) {
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
         self.at(self.now + delay, event);
     }
 
     /// Runs until `until`, or the next event beyond it.
-    pub fn run(&mut self, until: u64) -> Result<(), String> {
+    pub(super) fn run(&mut self, until: u64) -> Result<(), String> {
         while let Some(Reverse((at, number))) = self.queue.peek().copied() {
             if at > until {
                 break;
@@ -349,12 +350,12 @@ impl World {
     }
 
     /// A member by its id.
-    pub fn node(&mut self, member: u64) -> &mut Node {
+    pub(super) fn node(&mut self, member: u64) -> &mut Node {
         self.nodes.get_mut(&member).expect("a member of this cluster")
     }
 
     /// Whether this very process runs.
-    pub fn is_alive(&self, member: u64, life: u64) -> bool {
+    pub(super) fn is_alive(&self, member: u64, life: u64) -> bool {
         self.nodes.get(&member).is_some_and(|node| node.life == life && node.process.is_some())
     }
 
@@ -577,7 +578,7 @@ impl World {
     }
 
     /// Lets the watches of a member be stepped soon.
-    pub fn want_hub(&mut self, member: u64) {
+    pub(super) fn want_hub(&mut self, member: u64) {
         let node = self.node(member);
         let life = node.life;
         if node.process.as_ref().is_some_and(|process| process.hub.has_work()) && !node.queued.hub {
@@ -644,7 +645,7 @@ impl World {
     }
 
     /// Ends a process; its clients and peers see their connections break.
-    pub fn stop(&mut self, member: u64, how: End) -> Result<(), String> {
+    pub(super) fn stop(&mut self, member: u64, how: End) -> Result<(), String> {
         let rng = &mut self.disk;
         let node = self.nodes.get_mut(&member).expect("a member");
         let Some(process) = node.process.take() else { return Ok(()) };
@@ -701,7 +702,7 @@ impl World {
     }
 
     /// Stops a process as SIGSTOP does.
-    pub fn pause(&mut self, member: u64) {
+    pub(super) fn pause(&mut self, member: u64) {
         let node = self.node(member);
         if node.process.is_some() && node.stopped.is_none() {
             node.stopped = Some(Vec::new());
@@ -709,7 +710,7 @@ impl World {
     }
 
     /// Lets it go on: what waited comes at once, time last.
-    pub fn resume(&mut self, member: u64) {
+    pub(super) fn resume(&mut self, member: u64) {
         let Some(held) = self.node(member).stopped.take() else { return };
         let (ticks, others): (Vec<Event>, Vec<Event>) =
             held.into_iter().partition(|event| matches!(event, Event::Tick { .. }));
@@ -744,7 +745,7 @@ impl World {
     }
 
     /// Sends a client's request; returns the operation's number.
-    pub fn issue(&mut self, client: u64, member: u64, ask: Ask) -> u64 {
+    pub(super) fn issue(&mut self, client: u64, member: u64, ask: Ask) -> u64 {
         self.ops.push(Op { client, member, ask, invoked: self.now, returned: None, outcome: None });
         let op = self.ops.len() as u64;
         let delay = self.network.delay();
@@ -860,7 +861,7 @@ impl World {
     }
 
     /// The member that leads by its own account, with the highest term.
-    pub fn leader(&self) -> Option<u64> {
+    pub(super) fn leader(&self) -> Option<u64> {
         let leads = |node: &&Node| node.process.is_some() && node.role.kind == RoleKind::Leader;
         let found = self.nodes.iter().filter(|(_, node)| leads(node)).max_by_key(|(_, node)| node.role.term);
         found.map(|(id, _)| *id)
@@ -869,7 +870,7 @@ impl World {
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// The process alone.
     Kill(StoreLoss),
     /// The machine with it.
