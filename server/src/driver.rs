@@ -227,11 +227,6 @@ impl DriverHandle {
         self.events.push_owed(Event::Input(Input::Applied { index, lease_events, digests }));
     }
 
-    /// Tells that the log below `index` is covered by a durable snapshot and may leave memory.
-    pub fn trimmed(&self, index: Index) {
-        self.events.push_owed(Event::Input(Input::Trimmed(index)));
-    }
-
     /// Hands a raft message of another member in; dropped if too much waits, since raft sends again.
     pub fn peer(&self, message: Bytes) {
         let _ = self.events.push(Event::Input(Input::Peer(message)));

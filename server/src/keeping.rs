@@ -66,7 +66,6 @@ impl Hooks for Keeping {
         self.wal.snapshot(index, term);
         self.wal.trim(trim);
         self.driver.snapshot_made(index, term);
-        self.driver.trimmed(trim);
     }
 
     fn fatal(&self, error: Fatal) {

@@ -31,7 +31,7 @@ use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
 use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
-use mechi_replica::replica::{LogTail, ReplicaConfig};
+use mechi_replica::replica::ReplicaConfig;
 use mechi_replica::store::{Blocks, Values};
 use mechi_replica::types::MemberId;
 use mechi_replica::wal::WalOptions;
@@ -216,21 +216,8 @@ impl Member {
     /// Opens the data directory and starts every thread of the member.
     fn open(config: &Config) -> Result<Self> {
         let settings = settings(config)?;
-        let Opened {
-            disk,
-            lock,
-            boot,
-            state,
-            store,
-            flusher,
-            snapshots,
-            wal,
-            applied,
-            entries,
-            hard_state,
-            rebuilt,
-            ..
-        } = recovery::open(&settings)?;
+        let Opened { disk, lock, boot, state, store, flusher, snapshots, wal, applied, tail, rebuilt, .. } =
+            recovery::open(&settings)?;
         tracing::info!(
             boot,
             applied = applied.0,
@@ -265,7 +252,7 @@ impl Member {
             progress_interval_ms: millis(config.watch_progress_interval),
             ..watch::Config::default()
         };
-        let header = watch::Header { cluster_id, member_id: own, raft_term: hard_state.term };
+        let header = watch::Header { cluster_id, member_id: own, raft_term: tail.hard_state.term };
         let on_fatal = Box::new(|fatal: Fatal| end_process(&fatal));
         let (watches, watch_thread) = Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal)
             .context("start a thread")?;
@@ -284,7 +271,7 @@ impl Member {
                     heartbeat_ticks: 1,
                     election_ticks: ticks(config.election_timeout, tick),
                 },
-                tail: LogTail { before: applied, entries, hard_state },
+                tail,
                 applied: applied.0,
                 snapshot: snapshots.last().map_or((0, 0), |manifest| (manifest.index(), manifest.term())),
                 leases,

@@ -45,8 +45,6 @@ pub enum Input {
     Reset(MemberId),
     /// An operator, or the stopping shell, wants another leader; 0 lets the replica choose.
     Transfer(MemberId),
-    /// The log below this index is covered by a durable snapshot and may leave memory.
-    Trimmed(Index),
     /// A snapshot was made, verified, and noted in the log.
     SnapshotMade {
         /// Its last entry.

@@ -7,7 +7,7 @@ use crate::apply::state::State;
 use crate::apply::{Answer, Outcomes, apply};
 use crate::disk::Disk;
 use crate::effect::{Entry, HardState};
-use crate::limits::REPLAY_ENTRIES_PER_LOOK;
+use crate::limits::{LOG_MEMORY_BYTES_MAX, REPLAY_ENTRIES_PER_LOOK};
 use crate::outcome::Fatal;
 use crate::snapshot;
 use crate::snapshot::manifest::Manifest;
@@ -71,7 +71,9 @@ impl<D: Disk> Base<D> {
 /// What the log adds to a base.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tail {
-    /// Contiguous, behind the base.
+    /// Index and term of the entry before the first.
+    pub before: (Index, Term),
+    /// Contiguous; those up to the base are for members that lag a little.
     pub entries: Vec<Entry>,
     /// The newest hard state; its commit is at or above the base.
     pub hard_state: HardState,
@@ -83,7 +85,7 @@ pub fn term_at(recovered: &Recovered, index: Index) -> Option<Term> {
     recovered.entries.get(place).map(|entry| entry.term)
 }
 
-/// Cuts the log to what lies behind a base at (`index`, `term`).
+/// Cuts the log to what lies behind a base at (`index`, `term`), and some of what lies before.
 ///
 /// A base is applied, so it is committed: the commit index is raised to it, since a raft node whose applied index is
 /// above its commit index panics at every start.
@@ -91,10 +93,10 @@ pub fn term_at(recovered: &Recovered, index: Index) -> Option<Term> {
 /// - Errors: [`Fatal::Corrupt`] if the commit index lies behind the log's end: acknowledged entries are missing.
 pub fn tail(recovered: Recovered, index: Index, term: Term) -> Result<Tail, Fatal> {
     let Recovered { mut entries, mut hard_state, .. } = recovered;
-    entries.retain(|entry| entry.index > index);
+    let before = forget_history(&mut entries, (index, term));
     #[cfg(feature = "mutants")]
     if crate::mutants::active("applied_above_commit_at_open") {
-        return Ok(Tail { entries, hard_state });
+        return Ok(Tail { before, entries, hard_state });
     }
     hard_state.commit = hard_state.commit.max(index);
     hard_state.term = hard_state.term.max(term);
@@ -107,10 +109,32 @@ pub fn tail(recovered: Recovered, index: Index, term: Term) -> Result<Tail, Fata
             detail: format!("entries up to {} were committed, the log ends at {last}", hard_state.commit),
         });
     }
-    Ok(Tail { entries, hard_state })
+    Ok(Tail { before, entries, hard_state })
 }
 
-/// Applies what of `entries` is committed and not yet applied; the rest stays in `entries`, for the raft node.
+/// Drops what no member that lags may be sent from memory; returns index and term of the entry before the first.
+///
+/// Without the entries before the base every member that is one entry behind after a restart would need a snapshot.
+fn forget_history(entries: &mut Vec<Entry>, base: (Index, Term)) -> (Index, Term) {
+    let behind = entries.partition_point(|entry| entry.index <= base.0);
+    if behind == 0 || entries[behind - 1].index != base.0 {
+        entries.drain(..behind);
+        return base;
+    }
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += entry.data.len();
+        bytes <= LOG_MEMORY_BYTES_MAX
+    };
+    let kept = entries[..behind].iter().rev().take_while(fits).count();
+    // The term of what lies before the log's first entry is not known, so that one is given up for its own.
+    let begins = entries[0].index == 1 && kept == behind;
+    let dropped = if begins { 0 } else { (behind - kept).max(1) };
+    let before = entries.drain(..dropped).next_back().map(|entry| (entry.index, entry.term));
+    before.unwrap_or_default()
+}
+
+/// Applies what of `entries` is committed and not yet applied.
 ///
 /// Values beyond `resident_bytes` go to the store on the way, so that a long log does not exhaust memory.
 ///
@@ -119,15 +143,15 @@ pub fn replay(
     state: &mut State,
     store: &impl Store,
     flusher: &mut Flusher,
-    entries: &mut Vec<Entry>,
+    entries: &[Entry],
     commit: Index,
     resident_bytes: u64,
 ) -> Result<Outcomes, Fatal> {
     // Nobody waits for answers: no member has the id 0.
     let (nobody, mut out) = (Answer { member: 0, boot: 0 }, Outcomes::default());
-    let committed = entries.iter().take_while(|entry| entry.index <= commit).count();
-    let rest = entries.split_off(committed);
-    for (number, entry) in std::mem::replace(entries, rest).iter().enumerate() {
+    let base = state.applied_index;
+    let committed = entries.iter().filter(|entry| base < entry.index && entry.index <= commit);
+    for (number, entry) in committed.enumerate() {
         apply(state, entry, nobody, &Blocks(store), &mut out)?;
         if number % REPLAY_ENTRIES_PER_LOOK == 0 && state.mvcc.resident_bytes() > resident_bytes {
             flusher.flush_all(store, &state.mvcc, state.to_meta())?;
@@ -137,4 +161,36 @@ pub fn replay(
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(first: Index, last: Index, bytes: usize) -> Vec<Entry> {
+        (first..=last)
+            .map(|index| Entry { index, term: index, data: vec![0; bytes].into(), ..Entry::default() })
+            .collect()
+    }
+
+    fn kept(mut entries: Vec<Entry>, base: (Index, Term)) -> ((Index, Term), Vec<Index>) {
+        let before = forget_history(&mut entries, base);
+        (before, entries.iter().map(|entry| entry.index).collect())
+    }
+
+    #[test]
+    fn a_little_of_the_log_before_the_base_is_kept() {
+        assert_eq!(kept(log(1, 4, 1), (2, 2)), ((0, 0), vec![1, 2, 3, 4]));
+        assert_eq!(kept(log(3, 6, 1), (5, 5)), ((3, 3), vec![4, 5, 6]), "whose term is known");
+        assert_eq!(kept(log(3, 6, 1), (3, 3)), ((3, 3), vec![4, 5, 6]));
+        assert_eq!(kept(log(3, 6, 1), (2, 2)), ((2, 2), vec![3, 4, 5, 6]));
+        let half = LOG_MEMORY_BYTES_MAX / 2;
+        assert_eq!(kept(log(1, 5, half), (4, 4)), ((2, 2), vec![3, 4, 5]), "as much as its bound allows");
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_base_is_dropped() {
+        assert_eq!(kept(log(3, 6, 1), (9, 7)), ((9, 7), vec![]));
+        assert_eq!(kept(Vec::new(), (9, 7)), ((9, 7), vec![]));
+    }
 }

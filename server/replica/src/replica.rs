@@ -78,13 +78,14 @@ impl Replica {
             Input::Peer(message) => self.node.step(&message),
             Input::Unreachable(member) => self.node.unreachable(member),
             Input::Transfer(to) => self.node.transfer(to),
-            Input::Trimmed(index) => self.node.trimmed(index),
             Input::Forwarded { from, batch } => {
                 // Leadership may have changed since the last settle; a batch must not wait for a term that is over.
                 self.proposals.lead(self.leader());
                 self.proposals.forwarded(from, batch);
             }
-            Input::Reset(_) | Input::SnapshotMade { .. } | Input::SnapshotSent { .. } => {}
+            Input::Reset(member) => self.node.reset(member),
+            Input::SnapshotMade { index, term } => self.node.snapshot_made(index, term),
+            Input::SnapshotSent { to, ok } => self.node.snapshot_sent(to, ok),
         }
     }
 

@@ -33,7 +33,7 @@ impl Runner for Script {
             }
             "put" => {
                 let member = number()?.ok_or("put MEMBER [COUNT]")?;
-                let ids: Vec<String> = (0..number()?.unwrap_or(1)).map(|_| net.put(member, "k").to_string()).collect();
+                let ids: Vec<String> = (0..number()?.unwrap_or(1)).map(|_| net.put(member, 0).to_string()).collect();
                 return Ok(format!("command {}\n", ids.join(" ")));
             }
             "read" => return Ok(format!("read {}\n", net.read(number()?.ok_or("read MEMBER")?))),
@@ -55,6 +55,36 @@ impl Runner for Script {
                     net.run();
                 }
             }
+            // Ends a member's process; the others see its connections break.
+            "lose" => net.lose(number()?.ok_or("lose MEMBER")?),
+            "reset" => net.reset(number()?.ok_or("reset MEMBER PEER")?, number()?.ok_or("reset MEMBER PEER")?),
+            "wait" => net.wait(number()?.ok_or("wait MS")?),
+            "stall" => net.stall(number()?.ok_or("stall MEMBER")?, true),
+            "unstall" => net.stall(number()?.ok_or("unstall MEMBER")?, false),
+            "drop-forwards" => net.forwarded.clear(),
+            "double-forwards" => {
+                let again = net.forwarded.clone();
+                net.forwarded.extend(again);
+            }
+            // Puts of 1 MiB each, one after the other; says only how many.
+            "load" => {
+                let (member, count) = (number()?.ok_or("load MEMBER COUNT")?, number()?.ok_or("load MEMBER COUNT")?);
+                for _ in 0..count {
+                    net.put(member, 1 << 20);
+                    net.run();
+                }
+                net.take_text();
+            }
+            "snapshot" => {
+                let member = number()?.ok_or("snapshot MEMBER INDEX TERM")?;
+                net.snapshot_made(member, number()?.ok_or("INDEX")?, number()?.ok_or("TERM")?);
+            }
+            "install" => {
+                let member = number()?.ok_or("install MEMBER INDEX TERM")?;
+                net.install(member, number()?.ok_or("INDEX")?, number()?.ok_or("TERM")?);
+            }
+            "sent" => net.snapshot_sent(number()?.ok_or("sent MEMBER TO")?, number()?.ok_or("TO")?, true),
+            "failed" => net.snapshot_sent(number()?.ok_or("failed MEMBER TO")?, number()?.ok_or("TO")?, false),
             "transfer" => net.transfer(number()?.ok_or("transfer FROM TO")?, number()?.ok_or("transfer FROM TO")?),
             "isolate" => net.isolate(number()?.ok_or("isolate MEMBER")?),
             "heal" => net.heal(),
@@ -96,7 +126,7 @@ fn wander(seed: u64) -> String {
         match choice.below(100) {
             0..30 => net.tick(1, None),
             30..40 => {
-                net.put(member, "k");
+                net.put(member, 0);
             }
             40..45 => {
                 net.read(member);
@@ -149,5 +179,46 @@ fn no_two_members_apply_different_entries_at_one_index() {
             }
         }
         assert!(count > 20, "seed {seed}: a healed cluster makes progress, applied {count}");
+    }
+}
+
+/// Lets the leader's process end and all others see it at once; returns who campaigned and the milliseconds until one
+/// of them led.
+fn fail_over(members: u64, seed: u64) -> (Vec<String>, u64) {
+    let mut net = Net::new(members, seed);
+    for _ in 0..60 {
+        net.tick(1, None);
+        net.run();
+    }
+    let led = net.take_text();
+    let leader = led.lines().rev().find_map(|line| line.split_once(": role Leader")).unwrap().0.parse().unwrap();
+    net.verbose = false;
+    net.lose(leader);
+    let (mut campaigns, mut waited) = (Vec::new(), 0);
+    while waited < 1_000 {
+        net.wait(1);
+        waited += 1;
+        let text = net.take_text();
+        let begun = text.lines().filter(|line| line.contains(": role Candidate"));
+        campaigns.extend(begun.map(str::to_owned));
+        if text.contains(": role Leader") {
+            break;
+        }
+    }
+    // Nobody thinks of another election afterwards.
+    net.wait(400);
+    let text = net.take_text();
+    campaigns.extend(text.lines().filter(|line| line.contains("Candidate")).map(str::to_owned));
+    (campaigns, waited)
+}
+
+#[test]
+fn a_lost_leader_is_replaced_by_one_election_at_once() {
+    for members in [3, 5] {
+        for seed in 1..=50 {
+            let (campaigns, waited) = fail_over(members, seed);
+            assert_eq!(campaigns.len(), 1, "{members} members, seed {seed}: {campaigns:?}");
+            assert!(waited < 50, "{members} members, seed {seed}: no leader for {waited} ms");
+        }
     }
 }

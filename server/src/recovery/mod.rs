@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail};
 use identity::Identity;
 use mechi_replica::apply::state::State;
 use mechi_replica::disk::{self, Disk};
-use mechi_replica::effect::{Entry, HardState};
 use mechi_replica::outcome::Fatal;
-use mechi_replica::recovery::{Base, open_base, replay, tail, term_at};
+use mechi_replica::recovery::{Base, Tail, open_base, replay, tail, term_at};
+use mechi_replica::replica::LogTail;
 use mechi_replica::snapshot;
 use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::store::applied::Applied;
@@ -80,12 +80,10 @@ pub struct Opened {
     pub snapshots: Vec<Manifest>,
     /// The log.
     pub wal: Wal<RealDisk>,
-    /// Index and term of the entry before `entries`: the last one applied.
+    /// Index and term of the last entry applied.
     pub applied: (Index, Term),
-    /// The log's entries that are not known to be committed, for the raft node.
-    pub entries: Vec<Entry>,
-    /// Term, vote and commit for the raft node; commit is the applied index.
-    pub hard_state: HardState,
+    /// The log for the raft node: what is not known to be committed, and some of what is; commit is the applied index.
+    pub tail: LogTail,
 }
 
 /// Opens a data directory.
@@ -171,9 +169,9 @@ fn settle(
     let boot = base.recovered.boot;
     let Base { wal, recovered, .. } = base;
     let tail = tail(recovered, state.applied_index, state.applied_term)?;
-    let (mut entries, hard_state) = (tail.entries, tail.hard_state);
+    let Tail { before, entries, hard_state } = tail;
     let resident = settings.resident_bytes;
-    replay(&mut state, &store, &mut flusher, &mut entries, hard_state.commit, resident)?;
+    replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, resident)?;
     assert!(state.applied_index <= hard_state.commit, "what is applied is committed");
     let applied = (state.applied_index, state.applied_term);
     let store = Arc::new(store);
@@ -189,8 +187,7 @@ fn settle(
         snapshots,
         wal,
         applied,
-        entries,
-        hard_state,
+        tail: LogTail { before, entries, hard_state },
     })
 }
 

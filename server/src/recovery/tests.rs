@@ -4,7 +4,8 @@ use super::*;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::{self, command::Request};
 use mechi_replica::command;
-use mechi_replica::effect::EntryKind;
+use mechi_replica::effect::{Entry, EntryKind, HardState};
+
 use mechi_replica::limits::SLICE_KEYS_MAX;
 use mechi_replica::snapshot::build;
 use mechi_replica::store::Blocks;
@@ -70,7 +71,7 @@ fn assert_holds(opened: &Opened, count: u32) {
         let record = item.record(&Blocks(&*opened.store)).unwrap();
         assert_eq!(record.fields().unwrap().value, vec![number as u8; 300]);
     }
-    assert!(opened.state.applied_index <= opened.hard_state.commit);
+    assert!(opened.state.applied_index <= opened.tail.hard_state.commit);
 }
 
 /// Runs a member to where a store, two snapshots and a log above them hold 60 keys between them.

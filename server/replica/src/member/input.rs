@@ -66,8 +66,6 @@ pub enum Input {
     Reset(MemberId),
     /// An operator, or the stopping shell, wants another leader; 0 lets the member choose.
     Transfer(MemberId),
-    /// The log on disk below this index is covered by a durable snapshot.
-    Trimmed(Index),
     /// A snapshot was made, verified, and noted in the log.
     SnapshotMade {
         /// Its last entry.

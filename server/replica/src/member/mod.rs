@@ -126,7 +126,6 @@ impl Member {
             Input::Unreachable(member) => self.replica.feed(Told::Unreachable(member)),
             Input::Reset(member) => self.replica.feed(Told::Reset(member)),
             Input::Transfer(to) => self.replica.feed(Told::Transfer(to)),
-            Input::Trimmed(index) => self.replica.feed(Told::Trimmed(index)),
             Input::SnapshotMade { index, term } => self.replica.feed(Told::SnapshotMade { index, term }),
             Input::SnapshotSent { to, ok } => self.replica.feed(Told::SnapshotSent { to, ok }),
             Input::Digest { from, index, chain } => {

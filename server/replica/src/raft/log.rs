@@ -6,6 +6,7 @@
 use crate::types::{Index, Term};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// Bytes that an entry costs beside its data.
@@ -17,6 +18,10 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     bytes: usize,
     initial: RaftState,
+    /// The newest durable snapshot's index and term; (0, 0) if there is none.
+    snapshot: (Index, Term),
+    /// Raft asked for a snapshot and got none.
+    missed: Cell<bool>,
 }
 
 impl Log {
@@ -30,7 +35,19 @@ impl Log {
         conf_state: ConfState,
     ) -> Self {
         let bytes = entries.iter().map(cost).sum();
-        Self { before, entries: entries.into(), bytes, initial: RaftState { hard_state, conf_state } }
+        let initial = RaftState { hard_state, conf_state };
+        Self { before, entries: entries.into(), bytes, initial, snapshot: (0, 0), missed: Cell::new(false) }
+    }
+
+    /// Takes note of a durable snapshot, whose files another member can fetch.
+    pub(super) fn snapshot_made(&mut self, index: Index, term: Term) {
+        self.snapshot = self.snapshot.max((index, term));
+        self.missed.set(false);
+    }
+
+    /// Tells whether raft asked in vain for a snapshot since the last call.
+    pub(super) fn take_missed(&self) -> bool {
+        self.missed.take()
     }
 
     fn first(&self) -> Index {
@@ -66,11 +83,6 @@ impl Log {
             let gone = self.entries.pop_back().expect("last() counts the entries");
             self.bytes -= cost(&gone);
         }
-    }
-
-    /// Forgets the entries up to and including `index`, as far as it holds them.
-    pub(super) fn trim(&mut self, index: Index) {
-        while self.first() <= index && self.drop_first() {}
     }
 
     /// Forgets the oldest entries up to and including `index` while the tail is above `bytes_max`.
@@ -151,8 +163,18 @@ impl Storage for Log {
         Ok(self.last())
     }
 
+    /// Names the newest snapshot, if the log goes on behind it; without data, since members fetch the files.
     fn snapshot(&self, _request_index: Index, _to: u64) -> Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        let (index, term) = self.snapshot;
+        if index == 0 || index < self.before.0 {
+            self.missed.set(true);
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (index, term);
+        metadata.set_conf_state(self.initial.conf_state.clone());
+        Ok(snapshot)
     }
 }
 
@@ -224,13 +246,29 @@ mod tests {
     }
 
     #[test]
-    fn old_entries_leave_by_trimming_and_by_bytes() {
+    fn old_entries_leave_by_bytes() {
         let mut log = log((0, 0), &[(1, 1), (2, 1), (3, 2), (4, 2)]);
-        log.trim(1);
+        log.shrink(1, 0);
         assert_eq!((log.first(), log.term(1).unwrap()), (2, 1));
+        log.shrink(3, 2 * (10 + ENTRY_OVERHEAD_BYTES));
+        assert_eq!(log.first(), 3, "as many as fit stay");
         log.shrink(3, 0);
         assert_eq!((log.first(), log.last(), log.term(3).unwrap()), (4, 4, 2));
-        log.trim(9);
+        log.shrink(9, 0);
         assert_eq!((log.first(), log.last(), log.bytes), (5, 4, 0));
+    }
+
+    #[test]
+    fn a_snapshot_is_named_only_if_the_log_goes_on_behind_it() {
+        let mut log = log((4, 2), &[(5, 2), (6, 3)]);
+        assert!(log.snapshot(0, 0).is_err() && log.take_missed());
+        assert!(!log.take_missed());
+        log.snapshot_made(3, 2);
+        assert!(log.snapshot(0, 0).is_err() && log.take_missed(), "entry 4 is gone");
+        log.snapshot_made(4, 2);
+        log.snapshot_made(3, 2);
+        let named = log.snapshot(0, 0).unwrap();
+        assert_eq!((named.get_metadata().index, named.get_metadata().term), (4, 2));
+        assert!(!log.take_missed());
     }
 }

@@ -4,21 +4,25 @@ mod log;
 mod reads;
 mod ready;
 mod timeout;
+mod pins;
+mod failover;
 
 use crate::effect::{Effect, Entry, HardState, Role};
 use crate::input::{ReadId, Ticket};
 use crate::limits::{
-    COMMITTED_BYTES_PER_READY_MAX, LOG_MEMORY_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, RAFT_INFLIGHT_MAX,
-    RAFT_MESSAGE_BYTES_MAX, RAFT_UNCOMMITTED_BYTES_MAX, READ_TIMEOUT_MS,
+    COMMITTED_BYTES_PER_READY_MAX, LOG_MEMORY_BYTES_MAX, LOG_MEMORY_PINNED_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
+    RAFT_INFLIGHT_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_UNCOMMITTED_BYTES_MAX, READ_TIMEOUT_MS,
 };
 use crate::outcome::{Error, Fatal};
 use crate::replica::{LogTail, ReplicaConfig};
-use crate::types::{Index, MemberId, MonoMillis};
+use crate::types::{Index, MemberId, MonoMillis, Term};
 use bytes::Bytes;
+use failover::Failover;
 use log::Log;
+use pins::Pins;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Message, MessageType};
-use raft::{Config, INVALID_ID, RawNode, StateRole};
+use raft::{Config, INVALID_ID, RawNode, SnapshotStatus, StateRole};
 use reads::Reads;
 use ready::Writes;
 use timeout::Clock;
@@ -34,6 +38,8 @@ pub(crate) struct Node {
     writes: Writes,
     reads: Reads,
     refused_reads: Vec<Effect>,
+    pins: Pins,
+    failover: Failover,
 }
 
 impl Node {
@@ -78,8 +84,11 @@ impl Node {
             writes: Writes::new(hard_state),
             reads: Reads::new(config.member, config.boot, READ_TIMEOUT_MS + 2 * election_ms),
             refused_reads: Vec::new(),
+            pins: Pins::default(),
+            failover: Failover::default(),
             config,
         };
+        node.shrink(applied);
         node.redraw_timeout();
         if node.config.voters == [node.config.member] {
             node.campaign();
@@ -111,6 +120,32 @@ impl Node {
             self.ticks += 1;
             self.tick_once();
             self.redraw_timeout();
+        }
+        self.fail_over();
+    }
+
+    /// Takes note that a connection from or to `member` broke. If it was the leader's, its process has probably ended:
+    /// it is forgotten at once, so that this member grants others a pre-vote, and the members that could replace it
+    /// ask for votes one after the other. If it lives, its next heartbeat makes it the leader again.
+    pub(crate) fn reset(&mut self, member: MemberId) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Follower && raft.leader_id == member.0 && member.0 != INVALID_ID {
+            raft.leader_id = INVALID_ID;
+            let (term, promotable) = (raft.term, raft.promotable());
+            if promotable {
+                self.failover.begin(self.config.member, member, term, &self.config.voters, self.now);
+            }
+        }
+    }
+
+    /// Campaigns if it is this member's turn after the leader was lost.
+    fn fail_over(&mut self) {
+        let raft = &self.raw.raft;
+        let led = raft.leader_id != INVALID_ID || raft.state == StateRole::Leader;
+        // raft panics if it wins an election with entries unsaved: a turn that comes meanwhile waits for the disk.
+        if self.failover.is_due(led, raft.term, self.now) && !self.writes.is_open() {
+            self.failover.took_turn(self.now);
+            self.campaign();
         }
     }
 
@@ -187,16 +222,31 @@ impl Node {
     pub(crate) fn applied(&mut self, index: Index) {
         if index > self.raw.raft.raft_log.applied {
             self.raw.advance_apply_to(index);
-            // What is kept is for members that lag; a member alone has none.
-            let alone = self.raw.raft.prs().iter().nth(1).is_none();
-            self.raw.mut_store().shrink(index, if alone { 0 } else { LOG_MEMORY_BYTES_MAX });
+            self.shrink(index);
         }
     }
 
-    /// Forgets the log below `index`, as far as it is applied.
-    pub(crate) fn trimmed(&mut self, index: Index) {
-        let applied = self.raw.raft.raft_log.applied;
-        self.raw.mut_store().trim(index.saturating_sub(1).min(applied));
+    /// Forgets what of the log is applied and no member is likely to need; a member alone keeps nothing.
+    fn shrink(&mut self, applied: Index) {
+        let pinned = self.pins.oldest(self.now).unwrap_or(applied).min(applied);
+        let store = self.raw.mut_store();
+        if self.config.voters.len() + self.config.learners.len() == 1 {
+            return store.shrink(applied, 0);
+        }
+        store.shrink(pinned, LOG_MEMORY_BYTES_MAX);
+        store.shrink(applied, LOG_MEMORY_PINNED_BYTES_MAX);
+    }
+
+    /// Takes note of a durable snapshot: it is what members are offered whose next entry is gone.
+    pub(crate) fn snapshot_made(&mut self, index: Index, term: Term) {
+        self.pins.asked = None;
+        self.raw.mut_store().snapshot_made(index, term);
+    }
+
+    /// Takes note of what became of a snapshot that was offered; raft goes on with entries, or offers again.
+    pub(crate) fn snapshot_sent(&mut self, to: MemberId, ok: bool) {
+        let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(to.0, status);
     }
 
     /// Asks for another leader; `to` 0 chooses the live voter whose log is longest. Nothing happens if there is none.
@@ -271,7 +321,16 @@ impl Node {
         if !self.raw.has_ready() {
             return Vec::new();
         }
+        let first = effects.len();
         let outcome = self.writes.handle(&mut self.raw, self.ticks, effects);
+        for effect in &effects[first..] {
+            if let Effect::SendSnapshot { to, index, .. } = effect {
+                self.pins.pin(*to, *index, self.now);
+            }
+        }
+        if self.raw.store().take_missed() && self.pins.wants_snapshot(self.now) {
+            effects.push(Effect::BuildSnapshot);
+        }
         for (context, at) in outcome.read_points {
             let reads = self.reads.answered(&context);
             if !reads.is_empty() {

@@ -147,8 +147,14 @@ fn may_overtake(message: &Message) -> bool {
 }
 
 fn send(message: Message) -> Effect {
+    let to = MemberId(message.to);
+    if message.get_msg_type() == MessageType::MsgSnapshot {
+        // Its receiver fetches the files and starts from them: raft there never sees the message.
+        let metadata = message.get_snapshot().get_metadata();
+        return Effect::SendSnapshot { to, index: metadata.index, term: metadata.term };
+    }
     let bytes = message.write_to_bytes().expect("a message that raft made has all required fields");
-    Effect::Send { to: MemberId(message.to), message: Bytes::from(bytes), urgent: is_urgent(&message) }
+    Effect::Send { to, message: Bytes::from(bytes), urgent: is_urgent(&message) }
 }
 
 /// Tells whether a message is small and others wait for it; all but what carries entries, and is large.

@@ -208,15 +208,15 @@ impl Member {
         let Base { wal, recovered, .. } = base;
         let boot_counter = recovered.boot;
         let tail = tail(recovered, state.applied_index, state.applied_term)?;
-        let (mut entries, hard_state) = (tail.entries, tail.hard_state);
+        let (entries, hard_state) = (tail.entries, tail.hard_state);
         if state.applied_index > hard_state.commit {
             // raft-rs panics at every start from here.
             let (applied, commit) = (state.applied_index, hard_state.commit);
             return Err(Fatal::Bug(format!("applied up to {applied}, which is above the commit index {commit}")));
         }
-        replay(&mut state, &store, &mut flusher, &mut entries, hard_state.commit, 0)?;
+        replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, 0)?;
         // The only voter commits all that its log holds.
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| entry.index > hard_state.commit) {
             apply(&mut state, entry, NOBODY, &Blocks(&store), &mut Outcomes::default())?;
         }
         *folder = Some(StoreFolder { store, made_in: boot });

@@ -6,7 +6,7 @@ use mechi_replica::command::decode;
 use mechi_replica::effect::{Effect, Entry, HardState};
 use mechi_replica::input::{Input, ReadId, Ticket};
 use mechi_replica::replica::{LogTail, Replica, ReplicaConfig};
-use mechi_replica::types::{Index, MemberId, MonoMillis};
+use mechi_replica::types::{Index, MemberId, MonoMillis, Term};
 use mechi_replica::wal::record::Record;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -27,6 +27,10 @@ pub(crate) struct Member {
     committed: VecDeque<Index>,
     applied: Index,
     boot: u64,
+    /// The snapshot that it started from: index and term.
+    base: (Index, Term),
+    /// Its disk finishes nothing.
+    stalled: bool,
 }
 
 /// The cluster under test.
@@ -62,14 +66,14 @@ impl Net {
             verbose: true,
         };
         for id in 1..=count {
-            let member = net.start(id, count, Vec::new(), 1);
+            let member = net.start(id, count, Vec::new(), 1, (0, 0));
             net.members.insert(id, member);
         }
         net
     }
 
-    fn start(&self, id: u64, count: u64, disk: Vec<Record>, boot: u64) -> Member {
-        let mut tail = LogTail::default();
+    fn start(&self, id: u64, count: u64, disk: Vec<Record>, boot: u64, base: (Index, Term)) -> Member {
+        let mut tail = LogTail { before: base, ..LogTail::default() };
         for record in &disk {
             match record {
                 Record::Entry(entry) => {
@@ -90,9 +94,19 @@ impl Net {
             heartbeat_ticks: 1,
             election_ticks: 10,
         };
-        let mut replica = Replica::new(config, tail, 0).expect("a disk that was written in order");
+        tail.hard_state.commit = tail.hard_state.commit.max(base.0);
+        let mut replica = Replica::new(config, tail, base.0).expect("a disk that was written in order");
         replica.feed(Input::Tick { now: self.now, wall_ms: 0 });
-        Member { replica, writes: VecDeque::new(), disk, committed: VecDeque::new(), applied: 0, boot }
+        Member {
+            replica,
+            writes: VecDeque::new(),
+            disk,
+            committed: VecDeque::new(),
+            applied: base.0,
+            boot,
+            base,
+            stalled: false,
+        }
     }
 
     /// Ends a member's process and starts it from what was durable; what it had applied is gone.
@@ -101,8 +115,61 @@ impl Net {
         let old = self.members.remove(&id).expect("a member of this cluster");
         self.flight.retain(|(from, to, _)| *from != id && *to != id);
         self.forwarded.retain(|(from, to, _)| *from != id && *to != id);
-        let member = self.start(id, count, old.disk, old.boot + 1);
+        let member = self.start(id, count, old.disk, old.boot + 1, old.base);
         self.members.insert(id, member);
+    }
+
+    /// Stops a member and starts it from a snapshot that it has fetched; its log begins there.
+    pub(crate) fn install(&mut self, id: u64, index: Index, term: Term) {
+        let count = self.members.len() as u64;
+        let old = self.members.remove(&id).expect("a member of this cluster");
+        let disk = old.disk.into_iter().filter(|record| matches!(record, Record::HardState(_))).collect();
+        let member = self.start(id, count, disk, old.boot + 1, (index, term));
+        self.members.insert(id, member);
+    }
+
+    /// Tells a member that it has a new snapshot.
+    pub(crate) fn snapshot_made(&mut self, id: u64, index: Index, term: Term) {
+        self.feed(id, Input::SnapshotMade { index, term });
+    }
+
+    /// Tells a member what became of a snapshot that it offered.
+    pub(crate) fn snapshot_sent(&mut self, id: u64, to: u64, ok: bool) {
+        self.feed(id, Input::SnapshotSent { to: MemberId(to), ok });
+    }
+
+    /// Ends a member's process: nothing goes in or out, and all others see its connections break.
+    pub(crate) fn lose(&mut self, id: u64) {
+        self.isolate(id);
+        for other in self.members.keys().copied().filter(|other| *other != id).collect::<Vec<_>>() {
+            self.feed(other, Input::Reset(MemberId(id)));
+        }
+    }
+
+    /// Lets a member see a connection to another one break.
+    pub(crate) fn reset(&mut self, id: u64, peer: u64) {
+        self.feed(id, Input::Reset(MemberId(peer)));
+    }
+
+    /// Lets a member's disk finish nothing more, or go on.
+    pub(crate) fn stall(&mut self, id: u64, stalled: bool) {
+        self.members.get_mut(&id).expect("a member of this cluster").stalled = stalled;
+    }
+
+    /// Lets `ms` pass, everything running smoothly in steps of one: a message takes one, a write another.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = MonoMillis(self.now.0 + 1);
+            for member in self.members.values_mut() {
+                member.replica.feed(Input::Tick { now: self.now, wall_ms: 0 });
+            }
+            self.settle();
+            self.deliver();
+            for id in self.members.keys().copied().collect::<Vec<_>>() {
+                self.persist(id, usize::MAX);
+                self.apply(id);
+            }
+        }
     }
 
     pub(crate) fn take_text(&mut self) -> String {
@@ -125,9 +192,9 @@ impl Net {
     }
 
     /// Proposes a put; returns the command's id.
-    pub(crate) fn put(&mut self, id: u64, key: &str) -> u64 {
+    pub(crate) fn put(&mut self, id: u64, value_bytes: usize) -> u64 {
         self.commands += 1;
-        let put = PutRequest { key: key.to_owned().into(), ..Default::default() };
+        let put = PutRequest { key: "k".into(), value: vec![0; value_bytes].into(), ..Default::default() };
         let command = Command { id: self.commands, request: Some(Request::Put(put)), ..Default::default() };
         self.feed(id, Input::Propose(command));
         self.commands
@@ -195,6 +262,7 @@ impl Net {
     /// Makes a member's writes durable, at most `count` of those that somebody waits for; returns how many.
     pub(crate) fn persist(&mut self, id: u64, count: usize) -> usize {
         let member = self.members.get_mut(&id).expect("a member of this cluster");
+        let count = if member.stalled { 0 } else { count };
         let mut durable = 0;
         while durable < count
             && let Some((ticket, records, sync)) = member.writes.pop_front()
