@@ -322,7 +322,8 @@ fn removals_beside_a_flush_are_not_counted_by_its_applied_record() {
     let revision = member.state.mvcc.revision();
     member.propose(Request::Compaction(pb::CompactionRequest { revision, ..Default::default() }));
     member.step(&Step::Flush);
-    member.step(&Step::Sweep);
+    // The first sweep hands out the job of the compaction's hash, which is dropped here.
+    (0..2).for_each(|_| member.step(&Step::Sweep));
     assert!(member.flusher.waiting() > 0, "older versions are in the store and must leave it");
 
     // Found by the simulator: the store then held fewer records than its applied record said, and was taken for lost.

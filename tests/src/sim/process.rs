@@ -191,13 +191,14 @@ impl Process {
         let boot = base.recovered.boot;
         let Base { wal, recovered, .. } = base;
         let tail = tail(recovered, state.applied_index, state.applied_term).map_err(say("D1: tail"))?;
-        let (mut entries, hard_state) = (tail.entries, tail.hard_state);
-        for entry in entries.iter().filter(|entry| entry.index <= hard_state.commit) {
+        let (entries, hard_state) = (tail.entries, tail.hard_state);
+        let base = state.applied_index;
+        for entry in entries.iter().filter(|entry| base < entry.index && entry.index <= hard_state.commit) {
             // Others may not have heard of it yet; that a quorum holds it was known to whoever wrote the commit index.
             ledger.commits(id, now, entry, std::iter::empty::<&super::shadow::Image>().chain([&machine.shadow.durable]))?;
         }
         let replayed = hard_state.commit.saturating_sub(state.applied_index);
-        replay(&mut state, &store, &mut flusher, &mut entries, hard_state.commit, u64::MAX).map_err(say("replay"))?;
+        replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, u64::MAX).map_err(say("replay"))?;
         if state.applied_index > hard_state.commit {
             return Err(format!("R9: applied {} above commit {}", state.applied_index, hard_state.commit));
         }
@@ -214,7 +215,7 @@ impl Process {
                 heartbeat_ticks: 1,
                 election_ticks: options.election_ticks as usize,
             },
-            tail: LogTail { before: (state.applied_index, state.applied_term), entries, hard_state },
+            tail: LogTail { before: tail.before, entries, hard_state },
             applied: state.applied_index,
             snapshot,
             leases: state.leases.to_meta(),
@@ -448,7 +449,6 @@ impl Process {
         for (index, term, trim) in round.snapshots {
             self.wal.trim(trim).map_err(say("trim"))?;
             self.core.feed(now, Input::SnapshotMade { index, term });
-            self.core.feed(now, Input::Trimmed(trim));
         }
         if self.wal_queue.is_empty() {
             self.wal.mark().map_err(|error| format!("mark: {error}"))?;
