@@ -6,7 +6,6 @@ use crate::propose::Pending;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{self, Answer, Outcomes};
 use mechi_replica::effect::Entry;
-use mechi_replica::limits::DIGEST_EVERY;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::store::Values;
@@ -98,7 +97,6 @@ impl Applying {
         self.progress.committed_index.fetch_max(last.index, Ordering::Relaxed);
         (self.backpressure)();
         let mut out = Outcomes::default();
-        let mut digests = Vec::new();
         let mut revision = 0;
         let batch_began = Instant::now();
         for entry in entries {
@@ -107,17 +105,13 @@ impl Applying {
             let before = state.mvcc.revision();
             apply::apply(&mut state, entry, self.answer, &*self.values, &mut out)?;
             revision = state.mvcc.revision();
-            // Members compare their digests, so each takes them at the same entries, however these were handed over.
-            if entry.index.is_multiple_of(DIGEST_EVERY) {
-                digests.push((entry.index, state.chain_digest));
-            }
             (self.counted)(&state.mvcc, before + 1, began.elapsed().as_secs_f64());
         }
         self.progress.revision.fetch_max(revision, Ordering::Relaxed);
         self.progress.applied_index.fetch_max(last.index, Ordering::Relaxed);
         (self.observe)(&out, batch_began.elapsed().as_secs_f64());
         // The driver before the clients: who was granted a lease may renew it at once.
-        self.driver.applied(last.index, std::mem::take(&mut out.lease_events), digests);
+        self.driver.applied(last.index, std::mem::take(&mut out.lease_events), std::mem::take(&mut out.digests));
         self.pending.answer(out.answers.drain(..));
         Ok(())
     }

@@ -8,7 +8,7 @@ thread_local! {
     static ACTIVE: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Every bug there is, by name.
+/// The bugs of one member, which the crash images catch.
 pub const NAMES: &[&str] = &[
     // The log.
     "ack_before_fsync",
@@ -21,9 +21,33 @@ pub const NAMES: &[&str] = &[
     "applied_above_commit_at_open",
 ];
 
+/// The bugs of a cluster, which the simulator catches; `ack_before_fsync` above is one as well.
+pub const CLUSTER_NAMES: &[&str] = &[
+    // The order of effects.
+    "vote_not_synced",
+    "message_before_ticket",
+    "hard_state_before_entries",
+    // Opening.
+    "applied_from_commit_on_restart",
+    "sled_ahead_of_commit_at_open",
+    // Forwarding and reading.
+    "batch_applied_twice",
+    "read_context_reused",
+    // Leases.
+    "lease_ended_by_wall_clock",
+    "lease_revoked_by_deposed_leader",
+    // History.
+    "tombstone_dropped_at_compact_revision",
+    "watch_cursor_reset_by_snapshot",
+];
+
+fn known(name: &str) -> Option<&'static str> {
+    NAMES.iter().chain(CLUSTER_NAMES).find(|known| **known == name).copied()
+}
+
 /// Whether the bug `name` is in force on this thread.
 pub fn active(name: &str) -> bool {
-    debug_assert!(NAMES.contains(&name), "no mutant is called {name}");
+    debug_assert!(known(name).is_some(), "no mutant is called {name}");
     ACTIVE.get() == Some(name)
 }
 
@@ -37,7 +61,7 @@ pub fn with<T>(name: &str, body: impl FnOnce() -> T) -> T {
             ACTIVE.set(self.0);
         }
     }
-    let known = NAMES.iter().find(|known| **known == name).expect("a mutant is named in NAMES");
+    let known = known(name).expect("a mutant is named in NAMES or CLUSTER_NAMES");
     let _restore = Restore(ACTIVE.replace(Some(known)));
     body()
 }

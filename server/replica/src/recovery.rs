@@ -149,6 +149,10 @@ pub fn replay(
 ) -> Result<Outcomes, Fatal> {
     // Nobody waits for answers: no member has the id 0.
     let (nobody, mut out) = (Answer { member: 0, boot: 0 }, Outcomes::default());
+    #[cfg(feature = "mutants")]
+    if crate::mutants::active("applied_from_commit_on_restart") {
+        state.applied_index = state.applied_index.max(commit);
+    }
     let base = state.applied_index;
     let committed = entries.iter().filter(|entry| base < entry.index && entry.index <= commit);
     for (number, entry) in committed.enumerate() {

@@ -191,7 +191,8 @@ fn fail_over(members: u64, seed: u64) -> (Vec<String>, u64) {
         net.run();
     }
     let led = net.take_text();
-    let leader = led.lines().rev().find_map(|line| line.split_once(": role Leader")).unwrap().0.parse().unwrap();
+    let leader = led.lines().rev().find_map(|line| line.split_once(": role Leader")).expect("somebody leads").0;
+    let leader = leader.parse().expect("a member's id");
     net.verbose = false;
     net.lose(leader);
     let (mut campaigns, mut waited) = (Vec::new(), 0);

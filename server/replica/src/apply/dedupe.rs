@@ -32,7 +32,10 @@ impl Windows {
         if boot > window.boot {
             *window = Window { boot, ..Window::default() };
         }
-        window.admit(number)
+        let is_new = window.admit(number);
+        #[cfg(feature = "mutants")]
+        let is_new = is_new || crate::mutants::active("batch_applied_twice");
+        is_new
     }
 
     /// The windows in their stored form, by member.

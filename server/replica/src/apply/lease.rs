@@ -177,7 +177,10 @@ pub(super) fn expire(
 ) -> Result<Response, Error> {
     let id = LeaseId(wish.id);
     let current = state.leases.get(id).is_some_and(|lease| lease.grant_index == wish.grant_index);
-    if current && wish.term == term {
+    let timely = wish.term == term;
+    #[cfg(feature = "mutants")]
+    let timely = timely || crate::mutants::active("lease_revoked_by_deposed_leader");
+    if current && timely {
         revoke(state, id, out)?;
     }
     Ok(Response::Internal)

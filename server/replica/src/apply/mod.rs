@@ -14,6 +14,7 @@ use crate::auth::effects::{Asked, Policy, permit};
 use crate::command::decode;
 use crate::digest::{Link, chain};
 use crate::effect::{Entry, EntryKind};
+use crate::limits::DIGEST_EVERY;
 use crate::outcome::{Error, Fatal, Response};
 use crate::store::Values;
 use crate::types::{Index, LeaseId};
@@ -50,6 +51,8 @@ pub struct Outcomes {
     pub alarms_changed: bool,
     /// Whether the cluster's id, a member, or what is known of one changed.
     pub members_changed: bool,
+    /// (index, chain digest) at every [`DIGEST_EVERY`]th entry, for members to compare.
+    pub digests: Vec<(Index, u64)>,
     /// What was done, for the metrics.
     pub counts: Counts,
 }
@@ -168,6 +171,10 @@ pub fn apply(
     }
     state.chain_digest = digest;
     (state.applied_index, state.applied_term) = (entry.index, entry.term);
+    // Taken at the entry, however many are handed over at once: members compare what they have at the same places.
+    if entry.index.is_multiple_of(DIGEST_EVERY) {
+        out.digests.push((entry.index, digest));
+    }
     Ok(())
 }
 

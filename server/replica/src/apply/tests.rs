@@ -471,3 +471,18 @@ fn a_state_is_refused_with_keys_that_it_was_not_stored_with() {
     let wrong = State::from_meta(meta, crate::mvcc::Mvcc::new());
     assert!(matches!(wrong, Err(Fatal::EngineLost(text)) if text.contains("content sum")));
 }
+
+#[test]
+fn digests_are_taken_at_their_entries_also_in_the_middle_of_what_is_handed_over() {
+    let every = crate::limits::DIGEST_EVERY;
+    let (mut state, mut out) = (State::default(), Outcomes::default());
+    let mut wanted = Vec::new();
+    for index in 1..=2 * every + 5 {
+        let entry = Entry { index, term: 1, ..Default::default() };
+        apply(&mut state, &entry, ME, &AllInMemory, &mut out).unwrap();
+        if index == every || index == 2 * every {
+            wanted.push((index, state.chain_digest));
+        }
+    }
+    assert_eq!(out.digests, wanted);
+}

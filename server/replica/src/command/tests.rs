@@ -187,3 +187,15 @@ fn a_long_txn_is_checked_quickly() {
         keys.iter().map(|key| op(Op::RequestPut(pb::PutRequest { key: key.clone().into(), ..Default::default() })));
     assert_eq!(intervals::check(&deletes.chain(puts).collect::<Vec<_>>()), Ok(()));
 }
+
+#[test]
+fn an_entrys_author_is_read_without_decoding_it() {
+    let batch = Batch { member: u64::MAX, boot: 300, number: 7, wall_ms: 5, commands: Vec::new() };
+    let data = encode(&batch);
+    assert_eq!(peek(&data), Some(BatchId { member: u64::MAX, boot: 300, number: 7 }));
+    for cut in 0..data.len() - 2 {
+        assert_eq!(peek(&data[..cut]), None, "cut at {cut}");
+    }
+    assert_eq!(peek(&[ENTRY_VERSION + 1, 8, 1, 16, 1, 24, 1]), None, "a later version");
+    assert_eq!(peek(&[ENTRY_VERSION, 8, 1, 24, 1, 16, 1]), None, "fields in another order");
+}

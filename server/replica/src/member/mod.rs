@@ -7,6 +7,8 @@ mod backlog;
 mod effect;
 mod input;
 mod readers;
+#[cfg(test)]
+mod tests;
 
 use crate::agree::{Agreement, Verdict};
 use crate::effect::{Effect as Wish, Role};
@@ -55,6 +57,8 @@ pub struct Member {
     fed: bool,
     wishes: Vec<Wish>,
     out: Vec<Effect>,
+    #[cfg(feature = "mutants")]
+    wall_began: Option<u64>,
 }
 
 impl Member {
@@ -81,6 +85,8 @@ impl Member {
             fed: false,
             wishes: Vec::new(),
             out: Vec::new(),
+            #[cfg(feature = "mutants")]
+            wall_began: None,
         })
     }
 
@@ -168,12 +174,22 @@ impl Member {
         }
         self.ticked = Some(now);
         self.replica.feed(Told::Tick { now, wall_ms });
+        #[cfg(feature = "mutants")]
+        let now = if crate::mutants::active("lease_ended_by_wall_clock") { self.by_wall_clock(wall_ms) } else { now };
         if let Some(command) = self.judge.checkpoints(now) {
             self.propose(command);
         }
         if let Some(term) = self.judge.wants_expiry_check(now) {
             self.read(Reader::Expiry { asked: now, term });
         }
+    }
+
+    /// What the time would be if the wall clock told it.
+    #[cfg(feature = "mutants")]
+    fn by_wall_clock(&mut self, wall_ms: i64) -> MonoMillis {
+        let wall = u64::try_from(wall_ms).unwrap_or(0);
+        let began = *self.wall_began.get_or_insert(wall - self.now.0.min(wall));
+        MonoMillis(wall.saturating_sub(began))
     }
 
     fn answer(&mut self, token: Token, answer: Result<Answer, Error>) {

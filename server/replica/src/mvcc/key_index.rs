@@ -82,6 +82,9 @@ impl Version {
 
     /// Whether nobody reads it any more who reads at or above `compact`; `next` is the key's next version.
     pub(super) fn is_garbage(&self, next: Option<&Version>, compact: i64) -> bool {
+        #[cfg(feature = "mutants")]
+        let compact =
+            compact + i64::from(self.tombstone && crate::mutants::active("tombstone_dropped_at_compact_revision"));
         if self.tombstone { self.main < compact } else { next.is_some_and(|next| next.main <= compact) }
     }
 }

@@ -121,6 +121,10 @@ impl Proposals {
         };
         self.forwarded.lead(leads);
         if leads.is_none() {
+            #[cfg(feature = "mutants")]
+            if crate::mutants::active("lease_revoked_by_deposed_leader") {
+                return self.open.release();
+            }
             let refused = self.wishes.drain().map(|command| Effect::Refuse { id: command.id, why: Error::NotLeader });
             self.answers.extend(refused);
         }
@@ -228,5 +232,92 @@ impl Proposals {
             Leader::Leaving(_) | Leader::Nobody => false,
         };
         work || !self.answers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mechi_proto::mechipb::command::Request;
+
+    const ME: MemberId = MemberId(1);
+    const OTHER: MemberId = MemberId(2);
+
+    fn proposals() -> Proposals {
+        Proposals::new(ME, 1, 7_000)
+    }
+
+    fn command(id: u64) -> Command {
+        Command { id, request: Some(Request::LeaseExpire(Default::default())), ..Default::default() }
+    }
+
+    fn settled(proposals: &mut Proposals) -> Vec<String> {
+        let mut effects = Vec::new();
+        proposals.settle(&mut effects);
+        effects.iter().map(|effect| format!("{effect:?}")).collect()
+    }
+
+    fn forward(proposals: &mut Proposals, term: Term) -> usize {
+        let mut effects = Vec::new();
+        proposals.lead(Leader::Other(term, OTHER));
+        proposals.forward(term, OTHER, &mut effects);
+        effects.len()
+    }
+
+    #[test]
+    fn a_leaders_own_wishes_stay_in_their_term_and_its_clients_commands_do_not() {
+        let mut proposals = proposals();
+        proposals.lead(Leader::Own(4));
+        proposals.offer(command(OWN_COMMANDS + 1));
+        proposals.offer(command(1));
+        let taken = proposals.for_log(4);
+        assert_eq!(taken.data.len(), 2, "apart, so that one can go without the other");
+        proposals.appended(&taken, 4);
+        proposals.offer(command(OWN_COMMANDS + 2));
+        assert_eq!(forward(&mut proposals, 5), 1);
+        let settled = settled(&mut proposals);
+        assert!(settled[0].starts_with("Refuse { id: 9223372036854775810"), "{settled:?}");
+        assert!(settled[1].starts_with("Unknown { id: 9223372036854775809"), "{settled:?}");
+        assert_eq!(settled.len(), 2);
+    }
+
+    #[test]
+    fn a_full_log_refuses_what_is_new_and_keeps_what_was_sent() {
+        let mut proposals = proposals();
+        proposals.offer(command(1));
+        assert_eq!(forward(&mut proposals, 3), 1);
+        proposals.offer(command(2));
+        proposals.lead(Leader::Own(4));
+        proposals.forwarded(OTHER, command::encode(&Batch { member: 2, boot: 1, number: 1, ..Default::default() }));
+        let taken = proposals.for_log(4);
+        assert_eq!(taken.data.len(), 3);
+        proposals.refused(&taken, 4);
+        let settled = settled(&mut proposals);
+        assert!(settled.len() == 1 && settled[0].starts_with("Refuse { id: 2"), "{settled:?}");
+        assert!(!proposals.is_unsettled(Leader::Own(4)), "it is tried again later");
+        proposals.tick(MonoMillis(crate::limits::FORWARD_RESEND_MS), 0, Leader::Own(4));
+        assert_eq!(proposals.for_log(4).data.len(), 1);
+    }
+
+    #[test]
+    fn a_batch_of_a_wrong_author_or_without_one_is_dropped() {
+        let mut proposals = proposals();
+        proposals.lead(Leader::Own(4));
+        proposals
+            .forwarded(MemberId(3), command::encode(&Batch { member: 2, boot: 1, number: 1, ..Default::default() }));
+        proposals.forwarded(OTHER, Bytes::new());
+        proposals.forwarded(OTHER, vec![1, 2, 3].into());
+        assert!(proposals.for_log(4).data.is_empty());
+    }
+
+    #[test]
+    fn a_committed_batch_is_not_sent_again() {
+        let mut proposals = proposals();
+        proposals.offer(command(1));
+        assert_eq!(forward(&mut proposals, 3), 1);
+        assert_eq!(forward(&mut proposals, 4), 1);
+        let data = command::encode(&Batch { member: 1, boot: 1, number: 1, ..Default::default() });
+        proposals.committed(&[Entry { index: 9, term: 4, data, ..Default::default() }]);
+        assert_eq!(forward(&mut proposals, 5), 0);
     }
 }

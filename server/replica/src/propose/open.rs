@@ -82,6 +82,12 @@ impl Open {
         self.remove_all(|batch| batch.bound.is_some() && batch.bound != leads)
     }
 
+    /// Lets what is bound to a term be found in another one.
+    #[cfg(feature = "mutants")]
+    pub(super) fn release(&mut self) {
+        self.batches.values_mut().for_each(|batch| batch.bound = None);
+    }
+
     /// Takes out what is older than `timeout_ms`; returns its commands.
     pub(super) fn overdue(&mut self, now: MonoMillis, timeout_ms: u64) -> Vec<u64> {
         // Batches are opened in the order in which their commands came, so that one look tells that none is due.

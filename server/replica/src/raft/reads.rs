@@ -65,6 +65,10 @@ impl Reads {
     pub(super) fn begin(&mut self, now: MonoMillis, term: Term, leader: u64) -> Vec<u8> {
         assert!(self.round.is_none(), "one round at a time");
         self.attempts += 1;
+        #[cfg(feature = "mutants")]
+        if crate::mutants::active("read_context_reused") {
+            self.attempts = 1;
+        }
         let mut context = Context::default();
         for (slot, part) in context.chunks_exact_mut(8).zip([self.member.0, self.boot, self.attempts]) {
             slot.copy_from_slice(&part.to_be_bytes());

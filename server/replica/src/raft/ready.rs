@@ -100,6 +100,8 @@ impl Writes {
         let votes = (newest.term, newest.vote) != (self.saved.term, self.saved.vote);
         let moved = newest != self.saved;
         let must_sync = ready.must_sync();
+        #[cfg(feature = "mutants")]
+        let must_sync = must_sync && !(ready.entries().is_empty() && crate::mutants::active("vote_not_synced"));
         let entries = ready.take_entries();
         let mut messages = ready.take_messages();
         messages.extend(ready.take_persisted_messages());
@@ -108,7 +110,10 @@ impl Writes {
 
         let votes_unsaved = votes || self.is_vote_open();
         let leads = raw.raft.state == StateRole::Leader;
-        let (now, later): (Vec<Message>, Vec<Message>) = if !must_sync && !self.is_open() {
+        let waits = must_sync || self.is_open();
+        #[cfg(feature = "mutants")]
+        let waits = waits && !crate::mutants::active("message_before_ticket");
+        let (now, later): (Vec<Message>, Vec<Message>) = if !waits {
             (messages, Vec::new())
         } else {
             messages.into_iter().partition(|message| !votes_unsaved && (leads || may_overtake(message)))
@@ -121,6 +126,8 @@ impl Writes {
             // Every write carries the newest commit, so that a restart replays as far as it can.
             let mut records: Vec<Record> = entries.iter().map(|entry| Record::Entry(convert::entry(entry))).collect();
             records.push(Record::HardState(newest));
+            #[cfg(feature = "mutants")]
+            records.rotate_right(usize::from(crate::mutants::active("hard_state_before_entries")));
             self.saved = newest;
             effects.push(Effect::Persist { ticket: self.newest, records, sync: must_sync });
         }

@@ -334,6 +334,9 @@ impl WatchHub {
         if start > 0 && start < mvcc.compact_revision() {
             return self.tell_compacted(stream, id, mvcc, out);
         }
+        #[cfg(feature = "mutants")]
+        let start =
+            if crate::mutants::active("watch_cursor_reset_by_snapshot") { start.max(current + 1) } else { start };
         let next = if start == 0 { current + 1 } else { start };
         let watcher = Watcher {
             stream,
