@@ -35,6 +35,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Entries after which a member makes a snapshot.
     pub snapshot_entries: u64,
+    /// Bytes of applied entries that a member keeps in memory for others.
+    pub log_memory_bytes: usize,
     /// Snapshots that a member keeps.
     pub snapshots_kept: usize,
     /// Entries after which a member flushes into its store.
@@ -89,6 +91,7 @@ impl Options {
             election_ticks: *rng.pick(&[8, 10, 10]),
             segment_bytes: *rng.pick(&[4 << 10, 8 << 10, 16 << 10, 64 << 10]),
             snapshot_entries: *rng.pick(&[15, 40, 100, 300]),
+            log_memory_bytes: *rng.pick(&[512, 4 << 10, 64 << 10]),
             snapshots_kept: *rng.pick(&[1, 2]),
             flush_entries: *rng.pick(&[5, 20, 60]),
             latency: Span { min: 50 + rng.below(200), max: tick_us / *rng.pick(&[4, 10, 20]) },
@@ -120,7 +123,7 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed={} members={} tick={}ms election={} segment={} snapshot={} kept={} flush={} latency={}..{}us \
+            "seed={} members={} tick={}ms election={} segment={} snapshot={} kept={} memory={} flush={} latency={}..{}us \
              loss={}/1000 duplicates={}/1000 reordered={}/1000 fsync={}..{}us apply={}..{}us skew={}ppm keys={} \
              values<={}B clients={} watchers={} checkpoint={}ms ttl<={}s faults={:?}",
             self.seed,
@@ -130,6 +133,7 @@ impl fmt::Display for Options {
             self.segment_bytes,
             self.snapshot_entries,
             self.snapshots_kept,
+            self.log_memory_bytes,
             self.flush_entries,
             self.latency.min,
             self.latency.max,

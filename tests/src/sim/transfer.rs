@@ -17,7 +17,7 @@ pub(super) struct Fetch {
     /// Who has it.
     pub(super) from: u64,
     /// That member's process.
-    life: u64,
+    pub(super) life: u64,
     index: Index,
     manifest: Option<Manifest>,
     /// Files that are here.

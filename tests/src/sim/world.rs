@@ -17,6 +17,7 @@ use crate::rng::Rng;
 use bytes::Bytes;
 use mechi_replica::effect::{Role, RoleKind};
 use mechi_replica::member::Input;
+use mechi_replica::outcome::Error;
 use mechi_replica::types::{Index, MemberId, Term};
 use mechi_replica::watch::{Input as HubInput, StreamId};
 use std::cmp::Reverse;
@@ -650,7 +651,7 @@ impl World {
         let node = self.nodes.get_mut(&member).expect("a member");
         let Some(process) = node.process.take() else { return Ok(()) };
         node.stopped = None;
-        node.fetch = None;
+        let fetch = node.fetch.take();
         node.killed = true;
         match how {
             End::Kill(loss) => {
@@ -688,15 +689,10 @@ impl World {
                 let delay = self.network.delay();
                 self.after(delay, Event::Reset { member: other, life, of: member });
             }
-            let fetches = self.nodes[&other].fetch.as_ref().is_some_and(|fetch| fetch.from == member);
-            if fetches {
-                self.node(other).fetch = None;
-                if let Some(process) = &mut self.node(other).process {
-                    process.fetching = false;
-                }
-            }
+        }
+        if let Some(fetch) = fetch {
             let delay = self.network.delay();
-            self.after(delay, Event::Taken { member: other, life, to: member, ok: false });
+            self.after(delay, Event::Taken { member: fetch.from, life: fetch.life, to: member, ok: false });
         }
         Ok(())
     }
@@ -768,7 +764,7 @@ impl World {
         }
         let life = node.life;
         if node.process.is_none() {
-            return self.reply(op, Outcome::Refused(mechi_replica::outcome::Error::Stopped));
+            return self.reply(op, Outcome::Refused(Error::Stopped));
         }
         self.inside(member, life, |process, clock, acts, _| process.request(clock, op, ask, acts))
     }
@@ -788,7 +784,13 @@ impl World {
         found.outcome = Some(outcome);
         let client = found.client;
         if self.busy {
-            let delay = self.think.draw(&mut self.client);
+            // Who was refused waits before the next attempt, as well-behaved clients do.
+            let patience = match &found.outcome {
+                Some(Outcome::Refused(Error::Stopped)) => self.options.election_us() / 2,
+                Some(outcome) if !outcome.is_ok() => 2 * self.think.max,
+                _ => 0,
+            };
+            let delay = patience + self.think.draw(&mut self.client);
             self.after(delay, Event::Client { client });
         }
         Ok(())
