@@ -54,7 +54,7 @@ fn one(seed: u64, wanted: &Wanted) -> bool {
     let began = Instant::now();
     let keep = if wanted.verbose { Keep::Print } else { Keep::Nothing };
     let Report { options, stats, broken, .. } = under(wanted, || run(seed, keep));
-    println!("{options}\n  {stats} in {:.2} s", began.elapsed().as_secs_f64());
+    println!("{options}\n  seed={seed} {stats} in {:.2} s", began.elapsed().as_secs_f64());
     let Some((at, error)) = broken else { return true };
     if !wanted.verbose {
         // Once more, and this time with ears.

@@ -1,12 +1,16 @@
 //! What goes wrong, when, and for how long; and whether it had an effect.
 
-use super::machine::StoreLoss;
+use super::machine::{StoreFolder, StoreLoss};
 use super::network::Link;
 use super::options::{Options, Span};
 use super::world::{End, Event, World};
 use crate::rng::Rng;
 use mechi_replica::member::Input;
+use mechi_proto::mechipb::command::Request;
+use mechi_replica::command::decode;
+use mechi_replica::limits::READ_ROUND_RETRY_MS;
 use mechi_replica::types::MemberId;
+use mechi_replica::wal::record::Record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -41,11 +45,15 @@ pub(super) enum FaultKind {
     Transfer,
     /// A member is cut off until it lags beyond the others' logs.
     Lag,
+    /// What is sent to a member comes late, and in order: later than a read waits before it asks again.
+    Late,
+    /// A leader is cut off at the moment when it wishes a lease's end.
+    Ambush,
 }
 
 impl FaultKind {
     /// All of them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Kill,
         Self::PowerCut,
         Self::PowerCutAll,
@@ -60,11 +68,23 @@ impl FaultKind {
         Self::Clock,
         Self::Transfer,
         Self::Lag,
+        Self::Late,
+        Self::Ambush,
     ];
 
     /// Whether it takes more than one member.
     fn needs_peers(self) -> bool {
-        matches!(self, Self::Isolate | Self::Split | Self::Holes | Self::BadLinks | Self::Transfer | Self::Lag)
+        matches!(
+            self,
+            Self::Isolate
+                | Self::Split
+                | Self::Holes
+                | Self::BadLinks
+                | Self::Transfer
+                | Self::Lag
+                | Self::Late
+                | Self::Ambush
+        )
     }
 }
 
@@ -80,6 +100,8 @@ pub(super) struct Chaos {
     /// How many of each kind had an effect.
     pub(super) counts: BTreeMap<FaultKind, u64>,
     kind_of: BTreeMap<u64, FaultKind>,
+    /// The fault that waits for a lease's end.
+    ambush: Option<u64>,
 }
 
 impl Chaos {
@@ -103,6 +125,7 @@ impl Chaos {
             effects: BTreeSet::new(),
             counts: BTreeMap::new(),
             kind_of: BTreeMap::new(),
+            ambush: None,
         }
     }
 
@@ -166,7 +189,7 @@ impl World {
             self.after(election / 2, Event::Fault);
             return Ok(());
         }
-        let loss = *Rng::new(detail).pick(&[StoreLoss::Gone, StoreLoss::Empty, StoreLoss::Damaged]);
+        let loss = *Rng::new(detail).pick(&[StoreLoss::Gone, StoreLoss::Empty, StoreLoss::Damaged, StoreLoss::Foreign]);
         let mut hit = vec![target];
         self.log.event(self.now, &[50, fault, kind as u64, target], || {
             format!("  fault {fault}: {kind:?} at {target} for {} ms", duration / 1_000)
@@ -236,6 +259,19 @@ impl World {
                     }
                 }
             }
+            FaultKind::Late => {
+                duration = 4 * election + duration * 2;
+                let late = (READ_ROUND_RETRY_MS * 1_000).max(election / 2) + detail % (election / 2);
+                for other in members.iter().copied().filter(|other| *other != target) {
+                    let extra = Span { min: late, max: late };
+                    self.network.spoil(Link { from: other, to: target }, fault, 0, extra);
+                }
+            }
+            FaultKind::Ambush => {
+                duration = 4 * election + duration;
+                self.chaos.ambush = Some(fault);
+                hit.clear();
+            }
             FaultKind::SlowDisk => {
                 let max = Rng::new(detail).below(2 * election);
                 self.node(target).slow.insert(fault, Span { min: 0, max });
@@ -274,8 +310,44 @@ impl World {
         // A stopped process cannot close in good order.
         let how = if self.nodes[&member].stopped.is_some() && how == End::Close { End::Kill(StoreLoss::Older) } else { how };
         self.stop(member, how)?;
+        if how == End::Kill(StoreLoss::Foreign) {
+            let other = self.nodes.values().filter_map(|node| node.process.as_ref()).next();
+            let store = other.map(|process| process.values().0.closed());
+            let machine = &mut self.node(member).machine;
+            if let (Some(store), false) = (store, machine.closed) {
+                let made_in = machine.boot_name();
+                machine.folder = Some(StoreFolder { store, made_in });
+            }
+        }
         self.chaos.had_effect(fault);
         Ok(())
+    }
+
+    /// A member asked its log to hold these: if one is the end of a lease that is waited for, it is cut off before
+    /// anybody hears of it.
+    pub(super) fn spring(&mut self, member: u64, records: &[Record]) {
+        let Some(fault) = self.chaos.ambush else { return };
+        let lease = records.iter().find_map(|record| match record {
+            Record::Entry(entry) if !entry.data.is_empty() => {
+                let batch = decode(&entry.data).ok().filter(|batch| batch.member == member)?;
+                batch.commands.iter().find_map(|command| match &command.request {
+                    Some(Request::LeaseExpire(wish)) => Some(wish.id),
+                    _ => None,
+                })
+            }
+            _ => None,
+        });
+        let Some(lease) = lease else { return };
+        self.chaos.ambush = None;
+        self.chaos.had_effect(fault);
+        self.log.event(self.now, &[52, fault, member], || format!("  fault {fault} cuts {member} off: lease {lease}"));
+        let others: Vec<u64> = self.nodes.keys().copied().filter(|other| *other != member).collect();
+        for other in others {
+            self.network.cut(Link { from: member, to: other }, fault);
+            self.network.cut(Link { from: other, to: member }, fault);
+        }
+        self.drop_sent(member);
+        self.work.favour(lease);
     }
 
     /// A fault is over.
@@ -283,6 +355,7 @@ impl World {
         let Some((kind, hit)) = self.chaos.open.remove(&fault) else { return Ok(()) };
         self.log.event(self.now, &[51, fault], || format!("  fault {fault} ends: {kind:?}"));
         self.network.mend(fault);
+        self.chaos.ambush.take_if(|waiting| *waiting == fault);
         for member in hit {
             let paused = self.chaos.open.values().any(|(kind, hit)| *kind == FaultKind::Pause && hit.contains(&member));
             if !paused {

@@ -64,7 +64,7 @@ impl SimStore {
     }
 
     /// The store as it is now, by itself: what an orderly close leaves.
-    fn closed(&self) -> Self {
+    pub(super) fn closed(&self) -> Self {
         Self::of(self.0.borrow().now.clone())
     }
 
@@ -113,6 +113,8 @@ pub(super) enum StoreLoss {
     Empty,
     /// One bit of it is wrong.
     Damaged,
+    /// Somebody put another member's in its place, which may be ahead of the log.
+    Foreign,
 }
 
 /// A machine with one member on it.
@@ -184,6 +186,8 @@ impl Machine {
                     folder.store = damaged;
                 }
             }
+            // Whoever knows the other members puts it there.
+            StoreLoss::Foreign => {}
         }
     }
 }

@@ -93,6 +93,8 @@ pub(super) struct Work {
     compacted: i64,
     leases: BTreeMap<i64, i64>,
     next_lease: i64,
+    /// A lease that clients care for most.
+    favourite: i64,
 }
 
 impl Work {
@@ -107,6 +109,7 @@ impl Work {
             compacted: 0,
             leases: BTreeMap::new(),
             next_lease: 1,
+            favourite: 0,
         }
     }
 
@@ -141,6 +144,11 @@ impl Work {
         }
     }
 
+    /// Lets clients renew this lease more than others.
+    pub(super) fn favour(&mut self, lease: i64) {
+        self.favourite = lease;
+    }
+
     /// The next operation, by its number.
     pub(super) fn next(&mut self, op: u64) -> Ask {
         match self.rng.below(100) {
@@ -150,20 +158,20 @@ impl Work {
                 let (key, range_end) = if self.rng.chance(60) { (self.key(), Bytes::new()) } else { self.range_keys() };
                 Ask::Write(Request::DeleteRange(pb::DeleteRangeRequest { key, range_end, prev_kv: self.rng.chance(30) }))
             }
-            52..=73 => Ask::Range(self.range(false)),
-            74..=82 => Ask::Range(self.range(true)),
-            83..=84 => {
+            52..=71 => Ask::Range(self.range(false)),
+            72..=79 => Ask::Range(self.range(true)),
+            80..=81 => {
                 let revision = (self.revision - self.rng.below(30) as i64).max(self.compacted + 1).max(1);
                 self.compacted = self.compacted.max(revision);
                 Ask::Write(Request::Compaction(pb::CompactionRequest { revision, physical: false }))
             }
-            85..=88 => {
+            82..=86 => {
                 let id = self.next_lease;
                 self.next_lease += 1;
                 let ttl = 1 + self.rng.below(self.ttl_max) as i64;
                 Ask::Write(Request::LeaseGrant(pb::LeaseGrantRequest { id, ttl }))
             }
-            89 => match self.lease() {
+            87 => match self.lease() {
                 0 => Ask::Range(self.range(false)),
                 id => Ask::Write(Request::LeaseRevoke(pb::LeaseRevokeRequest { id })),
             },
@@ -228,7 +236,10 @@ impl Work {
     /// A lease that was granted and may still live; 0 if there is none.
     fn lease(&mut self) -> i64 {
         // The newest ones, since those live.
-        let ids: Vec<i64> = self.leases.keys().rev().take(4).copied().collect();
+        let ids: Vec<i64> = self.leases.keys().rev().take(6).copied().collect();
+        if self.leases.contains_key(&self.favourite) && self.rng.chance(50) {
+            return self.favourite;
+        }
         if ids.is_empty() { 0 } else { *self.rng.pick(&ids) }
     }
 }

@@ -240,6 +240,11 @@ impl World {
         self.at(self.now + delay, event);
     }
 
+    /// Takes back what a member has sent and nobody received.
+    pub(super) fn drop_sent(&mut self, member: u64) {
+        self.events.retain(|_, event| !matches!(event, Event::Deliver { from, .. } if *from == member));
+    }
+
     /// Runs until `until`, or the next event beyond it.
     pub(super) fn run(&mut self, until: u64) -> Result<(), String> {
         while let Some(Reverse((at, number))) = self.queue.peek().copied() {
@@ -248,8 +253,9 @@ impl World {
             }
             self.queue.pop();
             self.now = at;
-            let event = self.events.remove(&number).expect("an event in the queue");
-            self.happen(event)?;
+            if let Some(event) = self.events.remove(&number) {
+                self.happen(event)?;
+            }
         }
         self.now = self.now.max(until);
         Ok(())
@@ -448,6 +454,7 @@ impl World {
                     }
                 }
                 self.node(member).machine.shadow.ask(&records);
+                self.spring(member, &records);
                 Ok(())
             }
             Act::Committed(entries) => {
