@@ -1,6 +1,6 @@
 //! `cargo sim --seed N`: runs the simulator by hand, and repeats what it found.
 
-use mechi_tests::sim::{Keep, Report, run};
+use mechi_tests::sim::{Keep, Report, across, run};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -28,21 +28,12 @@ fn main() -> ExitCode {
     // What is broken is reported with its seed; the panic's own text would come without it.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
-    let (next, broken) = (AtomicU64::new(wanted.seeds.start), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..wanted.threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= wanted.seeds.end {
-                        return;
-                    }
-                    if !one(seed, &wanted) {
-                        broken.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
+    let broken = AtomicU64::new(0);
+    across(wanted.seeds.clone(), wanted.threads, |seed| {
+        if !one(seed, &wanted) {
+            broken.fetch_add(1, Ordering::Relaxed);
         }
+        true
     });
     let (broken, seeds) = (broken.into_inner(), wanted.seeds.end - wanted.seeds.start);
     println!("{seeds} seeds, {broken} broken, {:.1} s", began.elapsed().as_secs_f64());

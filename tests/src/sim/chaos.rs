@@ -5,10 +5,10 @@ use super::network::Link;
 use super::options::{Options, Span};
 use super::world::{End, Event, World};
 use crate::rng::Rng;
-use mechi_replica::member::Input;
 use mechi_proto::mechipb::command::Request;
 use mechi_replica::command::decode;
 use mechi_replica::limits::READ_ROUND_RETRY_MS;
+use mechi_replica::member::Input;
 use mechi_replica::types::MemberId;
 use mechi_replica::wal::record::Record;
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,9 +145,20 @@ impl Chaos {
 
     /// Whether all faults are over.
     pub(super) fn is_over(&self) -> bool {
-        self.left == 0 && self.open.is_empty()
+        self.is_enough() && self.open.is_empty()
+    }
+
+    /// Whether no more faults shall begin: some have no effect, as a crash of what is down.
+    fn is_enough(&self) -> bool {
+        self.left == 0 && (self.effects() >= EFFECTS_WANTED || self.next > FAULTS_MAX)
     }
 }
+
+/// Faults with an effect after which a run has seen enough.
+const EFFECTS_WANTED: u64 = 22;
+
+/// Faults after which a run ends, however few of them had an effect.
+const FAULTS_MAX: u64 = 90;
 
 impl fmt::Display for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,10 +174,9 @@ impl fmt::Display for Chaos {
 impl World {
     /// The next fault begins.
     pub(super) fn fault(&mut self) -> Result<(), String> {
-        if self.chaos.left == 0 {
+        if self.chaos.is_enough() {
             return Ok(());
         }
-        self.chaos.left -= 1;
         let election = self.options.election_us();
         let members: Vec<u64> = self.nodes.keys().copied().collect();
         let rng = &mut self.chaos.rng;
@@ -185,10 +195,10 @@ impl World {
         // While others are down, most faults spare those that are left: a cluster without a quorum shows little.
         let hit = self.chaos.open.values().flat_map(|(_, hit)| hit).collect::<BTreeSet<_>>().len();
         if 2 * (hit + 1) > members.len() && members.len() > 1 && detail % 4 != 0 {
-            self.chaos.left += 1;
             self.after(election / 2, Event::Fault);
             return Ok(());
         }
+        self.chaos.left = self.chaos.left.saturating_sub(1);
         let loss = *Rng::new(detail).pick(&[StoreLoss::Gone, StoreLoss::Empty, StoreLoss::Damaged, StoreLoss::Foreign]);
         let mut hit = vec![target];
         self.log.event(self.now, &[50, fault, kind as u64, target], || {
@@ -268,7 +278,7 @@ impl World {
                 }
             }
             FaultKind::Ambush => {
-                duration = 4 * election + duration;
+                duration += 4 * election;
                 self.chaos.ambush = Some(fault);
                 hit.clear();
             }
@@ -308,10 +318,13 @@ impl World {
             return Ok(());
         }
         // A stopped process cannot close in good order.
-        let how = if self.nodes[&member].stopped.is_some() && how == End::Close { End::Kill(StoreLoss::Older) } else { how };
+        let how =
+            if self.nodes[&member].stopped.is_some() && how == End::Close { End::Kill(StoreLoss::Older) } else { how };
         self.stop(member, how)?;
         if how == End::Kill(StoreLoss::Foreign) {
-            let other = self.nodes.values().filter_map(|node| node.process.as_ref()).next();
+            // The one that is furthest shows most.
+            let others = self.nodes.values().filter_map(|node| node.process.as_ref());
+            let other = others.max_by_key(|process| process.in_store());
             let store = other.map(|process| process.values().0.closed());
             let machine = &mut self.node(member).machine;
             if let (Some(store), false) = (store, machine.closed) {
@@ -383,7 +396,7 @@ impl World {
 
     /// Ends all faults at once, and brings everyone back.
     pub(super) fn heal(&mut self) -> Result<(), String> {
-        self.chaos.left = 0;
+        (self.chaos.left, self.chaos.next) = (0, FAULTS_MAX + 1);
         let open: Vec<u64> = self.chaos.open.keys().copied().collect();
         for fault in open {
             self.fault_ends(fault)?;

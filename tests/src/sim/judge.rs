@@ -176,7 +176,11 @@ impl Replay<'_> {
         if self.changes.last().map_or(1, |change| change.revision) == revision {
             return;
         }
-        let all = pb::RangeRequest { key: Bytes::from_static(&[0]), range_end: Bytes::from_static(&[0]), ..Default::default() };
+        let all = pb::RangeRequest {
+            key: Bytes::from_static(&[0]),
+            range_end: Bytes::from_static(&[0]),
+            ..Default::default()
+        };
         let found = self.model.range(&all).expect("the newest revision can be read");
         let now: BTreeMap<Bytes, KeyValue> = found.kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
         let mut changes = Vec::new();
@@ -252,7 +256,11 @@ impl Replay<'_> {
                 return Err(format!("W5: wanted {:?}, got {event:?}", change.event));
             }
             let compacted = self.compactions.iter().any(|at| *at >= change.revision);
-            let right = if watcher.prev_kv { previous == change.previous || (previous.is_none() && compacted) } else { previous.is_none() };
+            let right = if watcher.prev_kv {
+                previous == change.previous || (previous.is_none() && compacted)
+            } else {
+                previous.is_none()
+            };
             if !right {
                 return Err(format!("W8: {event:?} should show {:?} before it", change.previous));
             }
@@ -304,7 +312,11 @@ impl Replay<'_> {
 
     /// H: every member holds what the log means, and all the same.
     fn members(&self) -> Result<(), String> {
-        let all = pb::RangeRequest { key: Bytes::from_static(&[0]), range_end: Bytes::from_static(&[0]), ..Default::default() };
+        let all = pb::RangeRequest {
+            key: Bytes::from_static(&[0]),
+            range_end: Bytes::from_static(&[0]),
+            ..Default::default()
+        };
         let wanted = self.model.range(&all);
         let leases: Vec<i64> = self.model.leases().keys().copied().collect();
         let mut first = None;

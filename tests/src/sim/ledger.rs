@@ -115,7 +115,11 @@ impl Ledger {
     /// A4, A6: whoever has applied the same entries has the same digest, live or replayed.
     pub(super) fn applies(&mut self, member: u64, now: u64, index: Index, digest: u64) -> Result<(), String> {
         let Some(committed) = index.checked_sub(1).and_then(|place| self.committed.get_mut(place as usize)) else {
-            return if index == 0 { Ok(()) } else { Err(format!("A4: {member} has applied {index}, which nobody committed")) };
+            return if index == 0 {
+                Ok(())
+            } else {
+                Err(format!("A4: {member} has applied {index}, which nobody committed"))
+            };
         };
         match committed.digest {
             None => {

@@ -55,13 +55,8 @@ impl EventLog {
     }
 
     /// How many events there were.
-    pub(super) fn len(&self) -> u64 {
+    pub(super) fn events(&self) -> u64 {
         self.events
-    }
-
-    /// Whether nothing happened.
-    pub(super) fn is_empty(&self) -> bool {
-        self.events == 0
     }
 
     /// The last events, as far as they were kept.

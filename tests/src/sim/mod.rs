@@ -30,7 +30,9 @@ use log::EventLog;
 use mechi_proto::mechipb::command::Request;
 use mechi_replica::effect::RoleKind;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use work::{Ask, Outcome};
 use world::World;
 
@@ -116,6 +118,33 @@ pub struct Report {
     pub last: Vec<String>,
 }
 
+impl Report {
+    /// What was broken, unless the run was only too quiet to count.
+    pub fn finding(&self) -> Option<&str> {
+        self.broken.as_ref().map(|(_, text)| text.as_str()).filter(|text| !text.starts_with(TOO_QUIET))
+    }
+}
+
+/// How the complaint about a run with too little in it begins.
+const TOO_QUIET: &str = "statistics";
+
+/// Calls `body` with each seed, on `threads` threads, until it returns false; each seed stays on one thread.
+pub fn across(seeds: Range<u64>, threads: usize, body: impl Fn(u64) -> bool + Sync) {
+    let (next, ended) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || !body(seed) {
+                        ended.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Runs a seed.
 pub fn run(seed: u64, keep: Keep) -> Report {
     let options = Options::new(seed, FaultKind::ALL.len());
@@ -136,7 +165,7 @@ fn stats(world: &World) -> Stats {
     };
     Stats {
         hash: world.log.hash(),
-        events: world.log.len(),
+        events: world.log.events(),
         time: world.now,
         operations: world.ops.len() as u64,
         ok: count(&Outcome::is_ok),
@@ -189,8 +218,11 @@ fn live(world: &mut World) -> Result<(), String> {
     }
     judge::judge(world)?;
     let stats = stats(world);
-    if stats.operations < OPERATIONS_MIN || stats.ok * 100 < stats.operations * OK_PERCENT_MIN || stats.faults < FAULTS_MIN {
-        return Err(format!("statistics: {stats}"));
+    if stats.operations < OPERATIONS_MIN
+        || stats.ok * 100 < stats.operations * OK_PERCENT_MIN
+        || stats.faults < FAULTS_MIN
+    {
+        return Err(format!("{TOO_QUIET}: {stats}"));
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! and a step. What the shell decides there (when to flush, to build a snapshot, to trim) is decided here by the run's
 //! options.
 
-use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
 use super::ledger::Ledger;
 use super::machine::{Machine, SNAP_DIR, SimStore, StoreFolder, WAL_DIR};
 use super::options::Options;
@@ -19,6 +18,7 @@ use mechi_replica::disk::sim::SimDisk;
 use mechi_replica::effect::{Entry, Role};
 use mechi_replica::input::Ticket;
 use mechi_replica::limits::SLICE_KEYS_MAX;
+use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
 use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::recovery::{Base, open_base, replay, tail, term_at};
@@ -42,25 +42,48 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) enum Wire {
     Raft(Bytes),
     Batch(Bytes),
-    Digest { index: Index, chain: u64 },
+    Digest {
+        index: Index,
+        chain: u64,
+    },
     /// A client's keep-alive that a follower passes on, by the operation's number.
-    KeepAlive { op: u64, id: LeaseId },
+    KeepAlive {
+        op: u64,
+        id: LeaseId,
+    },
     /// The leader's answer to it.
-    Renewed { op: u64, answer: Result<i64, Error> },
+    Renewed {
+        op: u64,
+        answer: Result<i64, Error>,
+    },
 }
 
 /// What a step of a process brings about outside of it.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub(super) enum Act {
-    Send { to: u64, wire: Wire },
-    Reply { op: u64, outcome: Outcome },
-    Watch { stream: u64, message: Bytes, cost: usize },
+    Send {
+        to: u64,
+        wire: Wire,
+    },
+    Reply {
+        op: u64,
+        outcome: Outcome,
+    },
+    Watch {
+        stream: u64,
+        message: Bytes,
+        cost: usize,
+    },
     Role(Role),
     /// Records that the log was asked to hold.
     Asked(Vec<Record>),
     Committed(Vec<Entry>),
-    Offer { to: u64, index: Index, term: Term },
+    Offer {
+        to: u64,
+        index: Index,
+        term: Term,
+    },
     Diverged(Index),
 }
 
@@ -170,7 +193,8 @@ impl Process {
                 let (state, flusher) = match &base.snapshot {
                     None => (State::empty(), Flusher::new(None)),
                     Some(manifest) => {
-                        let applied = restore::rebuild(&store, &disk, SNAP_DIR, manifest).map_err(say("D1: rebuild"))?;
+                        let applied =
+                            restore::rebuild(&store, &disk, SNAP_DIR, manifest).map_err(say("D1: rebuild"))?;
                         restore::restore(&store, &applied, u64::MAX).map_err(say("D1: restore"))?
                     }
                 };
@@ -195,7 +219,12 @@ impl Process {
         let base = state.applied_index;
         for entry in entries.iter().filter(|entry| base < entry.index && entry.index <= hard_state.commit) {
             // Others may not have heard of it yet; that a quorum holds it was known to whoever wrote the commit index.
-            ledger.commits(id, now, entry, std::iter::empty::<&super::shadow::Image>().chain([&machine.shadow.durable]))?;
+            ledger.commits(
+                id,
+                now,
+                entry,
+                std::iter::empty::<&super::shadow::Image>().chain([&machine.shadow.durable]),
+            )?;
         }
         let replayed = hard_state.commit.saturating_sub(state.applied_index);
         replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, u64::MAX).map_err(say("replay"))?;
@@ -389,7 +418,10 @@ impl Process {
         let answer = answer.map(|answer| if let Answer::Renewed(ttl) = answer { ttl } else { i64::MIN });
         // What is judged by the leader alone is asked of it.
         let leader = self.role().leader.filter(|leader| leader.0 != self.id);
-        if answer == Err(Error::NotLeader) && from == 0 && let Some(leader) = leader {
+        if answer == Err(Error::NotLeader)
+            && from == 0
+            && let Some(leader) = leader
+        {
             acts.push(Act::Send { to: leader.0, wire: Wire::KeepAlive { op, id } });
             return Ok(());
         }
@@ -494,8 +526,7 @@ impl Process {
     /// Does one bounded piece of the watches' work; returns whether there is more.
     pub(super) fn watch(&mut self, acts: &mut Vec<Act>) -> Result<bool, String> {
         let mut out = Vec::new();
-        let more =
-            self.hub.settle(&self.state.mvcc, &Blocks(&self.store), &mut out).map_err(say("watch"))?;
+        let more = self.hub.settle(&self.state.mvcc, &Blocks(&self.store), &mut out).map_err(say("watch"))?;
         for (stream, message) in out {
             let cost = message.cost();
             acts.push(Act::Watch { stream: stream.0, message: message.pieces.concat().into(), cost });
@@ -642,6 +673,11 @@ impl Process {
         Blocks(self.store.clone())
     }
 
+    /// How far the store is.
+    pub(super) fn in_store(&self) -> Index {
+        self.flusher.applied().map_or(0, |applied| applied.index)
+    }
+
     /// The snapshot at `index`, if it is there to be fetched.
     pub(super) fn snapshot_at(&self, index: Index) -> Option<&Manifest> {
         self.snapshots.iter().find(|manifest| manifest.index() == index)
@@ -660,9 +696,6 @@ impl Process {
 
 /// Settles after which a core that still wants more is taken to go in circles.
 const SETTLES_MAX: usize = 1_000;
-
-
-
 
 /// Ids of commands that no client waits for begin here.
 const OWN_COMMANDS: u64 = 1 << 63;

@@ -105,12 +105,7 @@ impl Shadow {
     /// - Shape: `all` says that no write may be lost, since only the process ended; `committed` holds the terms of the
     ///   committed entries up to the newest snapshot.
     pub(super) fn reopened(&mut self, recovered: &Recovered, snapshot: &[Term], all: bool) -> Result<(), String> {
-        let found = (
-            recovered.last_index,
-            recovered.last_term,
-            recovered.hard_state.term,
-            recovered.hard_state.vote,
-        );
+        let found = (recovered.last_index, recovered.last_term, recovered.hard_state.term, recovered.hard_state.vote);
         let mut image = self.durable.clone();
         let mut candidates = vec![image.clone()];
         for round in &self.written {

@@ -6,7 +6,7 @@
 use super::machine::{SNAP_DIR, StoreLoss};
 use super::network::Link;
 use super::world::{End, Event, World};
-use mechi_replica::disk::{self, Disk};
+use mechi_replica::disk;
 use mechi_replica::snapshot::chunk;
 use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::types::{Index, Term};

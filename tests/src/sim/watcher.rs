@@ -124,7 +124,8 @@ impl Watcher {
 
     /// Takes a response; checks what can be checked without the history.
     pub(super) fn take(&mut self, message: &Bytes) -> Result<Taken, String> {
-        let response = pb::WatchResponse::decode(message.clone()).map_err(|error| format!("W: no response: {error}"))?;
+        let response =
+            pb::WatchResponse::decode(message.clone()).map_err(|error| format!("W: no response: {error}"))?;
         let revision = response.header.as_ref().ok_or("W: a response without a header")?.revision;
         if response.created {
             if self.created || response.canceled {
@@ -143,7 +144,10 @@ impl Watcher {
             let at = response.compact_revision;
             let stretch = self.stretch();
             if stretch.through + 1 >= at {
-                return Err(format!("W9: canceled by compaction {at}, and the next revision is {}", stretch.through + 1));
+                return Err(format!(
+                    "W9: canceled by compaction {at}, and the next revision is {}",
+                    stretch.through + 1
+                ));
             }
             stretch.compacted = Some(at);
             self.stretches.push(Stretch { start: at, through: at - 1, events: Vec::new(), compacted: None });

@@ -156,7 +156,11 @@ impl Work {
             34..=45 => Ask::Write(Request::Txn(self.txn(op))),
             46..=51 => {
                 let (key, range_end) = if self.rng.chance(60) { (self.key(), Bytes::new()) } else { self.range_keys() };
-                Ask::Write(Request::DeleteRange(pb::DeleteRangeRequest { key, range_end, prev_kv: self.rng.chance(30) }))
+                Ask::Write(Request::DeleteRange(pb::DeleteRangeRequest {
+                    key,
+                    range_end,
+                    prev_kv: self.rng.chance(30),
+                }))
             }
             52..=71 => Ask::Range(self.range(false)),
             72..=79 => Ask::Range(self.range(true)),
@@ -188,7 +192,13 @@ impl Work {
         let length = self.rng.below(self.value_bytes) as usize;
         value.resize(value.len().max(length), b'.');
         let lease = if self.rng.chance(20) { self.lease() } else { 0 };
-        pb::PutRequest { key: self.key(), value: value.into(), lease, prev_kv: self.rng.chance(30), ..Default::default() }
+        pb::PutRequest {
+            key: self.key(),
+            value: value.into(),
+            lease,
+            prev_kv: self.rng.chance(30),
+            ..Default::default()
+        }
     }
 
     fn txn(&mut self, op: u64) -> pb::TxnRequest {
@@ -202,8 +212,13 @@ impl Work {
             }
         };
         let result = *self.rng.pick(&[CompareResult::Equal, CompareResult::Greater, CompareResult::Less]) as i32;
-        let compare =
-            pb::Compare { result, target: target as i32, key: key.clone(), target_union: Some(union), ..Default::default() };
+        let compare = pb::Compare {
+            result,
+            target: target as i32,
+            key: key.clone(),
+            target_union: Some(union),
+            ..Default::default()
+        };
         let put = |request| pb::RequestOp { request: Some(Step::RequestPut(request)) };
         let mut success = vec![put(pb::PutRequest { key: key.clone(), ..self.put(op) })];
         if self.rng.chance(40) {

@@ -384,7 +384,8 @@ impl World {
         body(process, clock, &mut acts, &mut self.ledger)?;
         // Whatever arrives until the settle shares it.
         let settles = !node.queued.settle;
-        let done = if settles && self.sched.chance(60) { process.settle(clock, &mut acts).map(|()| true) } else { Ok(false) };
+        let done =
+            if settles && self.sched.chance(60) { process.settle(clock, &mut acts).map(|()| true) } else { Ok(false) };
         let settled = done?;
         if !settled && settles {
             node.queued.settle = true;
@@ -433,7 +434,8 @@ impl World {
                 Ok(())
             }
             Act::Role(role) => {
-                self.log.event(self.now, &[30, member, role.term, role.kind as u64], || format!("  {member} is {role:?}"));
+                self.log
+                    .event(self.now, &[30, member, role.term, role.kind as u64], || format!("  {member} is {role:?}"));
                 let node = self.nodes.get_mut(&member).expect("it acts");
                 if role.term < node.role.term {
                     return Err(format!("R7: {member} went from term {} to {}", node.role.term, role.term));
@@ -482,7 +484,8 @@ impl World {
             let message = peek(bytes).ok_or("a raft message that cannot be read")?;
             let durable = &self.nodes[&from].machine.shadow.durable;
             let (term, hard_state) = (message.term, durable.hard_state);
-            let voted = |candidate: u64| hard_state.term > term || (hard_state.term, hard_state.vote) == (term, candidate);
+            let voted =
+                |candidate: u64| hard_state.term > term || (hard_state.term, hard_state.vote) == (term, candidate);
             match message.kind {
                 raft_peek::REQUEST_VOTE_RESPONSE if !message.reject => {
                     if !voted(to) {
