@@ -21,7 +21,7 @@ pub enum Retention {
     Revisions(i64, Duration),
 }
 
-/// Compacts for ever, until the task is dropped; only the leader's compactions count, and one member leads.
+/// Compacts for ever, until the task is dropped; only the leader does.
 pub async fn run(node: Node, retention: Retention) {
     match retention {
         Retention::Off => {}
@@ -89,6 +89,10 @@ async fn by_revision(node: &Node, kept: i64, interval: Duration) {
 }
 
 async fn compact(node: &Node, revision: i64) -> bool {
+    // Every member keeps its samples, so that a new leader goes on where the old one was.
+    if !node.leads() {
+        return false;
+    }
     match node.compact(CompactionRequest { revision, physical: false }).await {
         Ok(_) => {
             tracing::info!(revision, "completed auto compaction");

@@ -2,6 +2,7 @@
 
 use crate::driver::DriverHandle;
 use crate::metrics::Metrics;
+use crate::peer::Pins;
 use crate::space::Space;
 use crate::store::flush::Hooks;
 use crate::view::Views;
@@ -21,10 +22,12 @@ pub struct Keeping {
     driver: DriverHandle,
     fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
     metrics: Arc<Metrics>,
+    pins: Arc<Pins>,
 }
 
 impl Keeping {
     /// Puts it together.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         views: Arc<Views>,
         watches: Watches,
@@ -33,8 +36,9 @@ impl Keeping {
         driver: DriverHandle,
         fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
         metrics: Arc<Metrics>,
+        pins: Arc<Pins>,
     ) -> Self {
-        Self { views, watches, space, wal, driver, fatal, metrics }
+        Self { views, watches, space, wal, driver, fatal, metrics, pins }
     }
 }
 
@@ -66,6 +70,10 @@ impl Hooks for Keeping {
         self.wal.snapshot(index, term);
         self.wal.trim(trim);
         self.driver.snapshot_made(index, term);
+    }
+
+    fn is_pinned(&self, name: &str) -> bool {
+        self.pins.is_pinned(name)
     }
 
     fn fatal(&self, error: Fatal) {

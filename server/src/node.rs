@@ -3,6 +3,7 @@
 use crate::apply::Progress;
 use crate::driver::DriverHandle;
 use crate::metrics::Metrics;
+use crate::peer::Later;
 use crate::quota::QuotaGuard;
 use crate::store::flush::Keeper;
 pub use crate::view::{Chunk, Kvs, RangeReply, Reader};
@@ -13,6 +14,7 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
 use mechi_replica::apply::{Counts, txn};
 use mechi_replica::effect::RoleKind;
+use mechi_replica::lease::lessor::Remaining;
 use mechi_replica::mvcc::HashJob;
 use mechi_replica::outcome::{Error, Fatal, Response};
 use mechi_replica::record::Record;
@@ -51,8 +53,20 @@ pub struct Inner {
     pub keeper: Arc<Keeper>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
+    /// How long a client waits for an answer (etcd: 5 s and two election timeouts).
+    pub request_timeout: Duration,
+    /// The way to another member that leads.
+    pub leader: Arc<dyn AskLeader>,
     /// Becomes true when the member stops.
     pub stopping: watch::Receiver<bool>,
+}
+
+/// Asks another member what only the leader's lessor can answer.
+pub trait AskLeader: Send + Sync {
+    /// Renews a lease; as [`DriverHandle::keep_alive`].
+    fn keep_alive(&self, leader: MemberId, id: LeaseId) -> Later<Result<i64, Error>>;
+    /// Tells how long a lease has left; as [`DriverHandle::time_to_live`].
+    fn time_to_live(&self, leader: MemberId, id: LeaseId) -> Later<Result<Option<Remaining>, Error>>;
 }
 
 /// What `Maintenance.Status`, `/health` and the metrics need to know.
@@ -82,6 +96,9 @@ const EMPTY_DB_BYTES: i64 = 20_480;
 
 /// How long a wished leader has to take over (etcd: the election timeout, and the time of a request).
 const TRANSFER_MAX: Duration = Duration::from_secs(5);
+
+/// Time before a lessor is asked again (etcd: 50 ms).
+const LESSOR_RETRY: Duration = Duration::from_millis(50);
 
 impl Node {
     /// Puts the parts together.
@@ -200,7 +217,16 @@ impl Node {
     /// Renews a lease; the answer's TTL is 0 if there is none.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         let header = self.header(0);
-        let ttl = self.0.driver.keep_alive(LeaseId(id)).await?;
+        let lease = LeaseId(id);
+        let ttl = self
+            .ask_lessor(|leader| match leader {
+                None => {
+                    let driver = self.0.driver.clone();
+                    Box::pin(async move { driver.keep_alive(lease).await })
+                }
+                Some(leader) => self.0.leader.keep_alive(leader, lease),
+            })
+            .await?;
         if ttl > 0 {
             self.0.metrics.lease.renewed_total.inc();
         }
@@ -211,7 +237,16 @@ impl Node {
     pub async fn lease_time_to_live(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         // The lessor knows only what is applied: a lease granted elsewhere before must be found.
         self.linearize().await?;
-        let remaining = self.0.driver.time_to_live(LeaseId(id)).await?;
+        let lease = LeaseId(id);
+        let remaining = self
+            .ask_lessor(|leader| match leader {
+                None => {
+                    let driver = self.0.driver.clone();
+                    Box::pin(async move { driver.time_to_live(lease).await })
+                }
+                Some(leader) => self.0.leader.time_to_live(leader, lease),
+            })
+            .await?;
         let state = self.0.reads.state.read();
         let header = Some(self.header(state.mvcc.revision()));
         Ok(match (remaining, state.leases.get(LeaseId(id))) {
@@ -226,7 +261,31 @@ impl Node {
         })
     }
 
-    /// All leases, soonest to expire first.
+    /// Asks whoever judges leases, this member (`None`) or another, and follows the leadership until there is an answer.
+    ///
+    /// - Errors: `NoLeader` or `Timeout` if nobody answered within the time of a request.
+    async fn ask_lessor<T>(&self, ask: impl Fn(Option<MemberId>) -> Later<Result<T, Error>>) -> Result<T, Error> {
+        let asked = async {
+            loop {
+                let leader = self.0.driver.role().leader.filter(|leader| leader.0 != self.0.member_id);
+                match ask(leader).await {
+                    // Another one may lead by now, or this leader has not yet read what it needs to judge.
+                    Err(Error::NotLeader | Error::NoLeader | Error::LeaderChanged) => {}
+                    // A leader that stops will have a successor; this member's own stop is an answer.
+                    Err(Error::Stopped | Error::Timeout) if leader.is_some() => {}
+                    answer => return answer,
+                }
+                tokio::time::sleep(LESSOR_RETRY).await;
+            }
+        };
+        match tokio::time::timeout(self.0.request_timeout, asked).await {
+            Ok(answer) => answer,
+            Err(_) if self.has_leader() => Err(Error::Timeout),
+            Err(_) => Err(Error::NoLeader),
+        }
+    }
+
+    /// All leases, soonest to expire first where this member judges them, else by id.
     pub async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Error> {
         self.linearize().await?;
         let leases = self.0.driver.leases().await?.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();

@@ -168,6 +168,33 @@ fn txn(rng: &mut Rng, known: Known, depth: u32) -> pb::TxnRequest {
     pb::TxnRequest { compare, success, failure }
 }
 
+/// Tells whether `op` may stop a real etcd: it checks that a put's key is there before the txn, and panics on every
+/// member if a delete earlier in the txn has taken it away (3.5.1 to 3.7.1).
+pub fn stops_etcd(op: &Op) -> bool {
+    let Op::Txn(txn) = op else { return false };
+    keeps_after_delete(&txn.success, &mut false) || keeps_after_delete(&txn.failure, &mut false)
+}
+
+fn keeps_after_delete(steps: &[pb::RequestOp], deleted: &mut bool) -> bool {
+    steps.iter().any(|step| match &step.request {
+        Some(Request::RequestPut(put)) => *deleted && (put.ignore_value || put.ignore_lease),
+        Some(Request::RequestDeleteRange(_)) => {
+            *deleted = true;
+            false
+        }
+        // Whichever branch runs: what either deletes may be gone after it.
+        Some(Request::RequestTxn(txn)) => {
+            let before = *deleted;
+            let found = keeps_after_delete(&txn.success, deleted);
+            let mut otherwise = before;
+            let found = found || keeps_after_delete(&txn.failure, &mut otherwise);
+            *deleted |= otherwise;
+            found
+        }
+        Some(Request::RequestRange(_)) | None => false,
+    })
+}
+
 /// The next operation of a history.
 pub fn op(rng: &mut Rng, known: Known) -> Op {
     let lease = rng.below(LEASES + 1) as i64;

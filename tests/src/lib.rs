@@ -1,10 +1,12 @@
 //! What the tests that cross crates share: a model, processes, oracles, a client and random histories.
 
 pub mod client;
+pub mod cluster;
 pub mod generate;
 pub mod model;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod rng;
 pub mod run;

@@ -36,8 +36,15 @@ pub struct Server {
     pub env: Vec<(String, String)>,
     /// A program and its arguments that start the server's program (`nsenter …`); empty for none.
     pub wrapper: Vec<String>,
+    /// `--name`.
+    pub name: String,
+    /// The peer URL that others are told, if it is not the one that is listened to.
+    pub advertised_peer_url: Option<String>,
+    /// `--initial-cluster`, if it is not this server alone.
+    pub initial_cluster: Option<String>,
     client_port: u16,
-    peer_port: u16,
+    /// Where peers are listened to.
+    pub peer_port: u16,
     starts: u32,
 }
 
@@ -67,6 +74,9 @@ impl Server {
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
             env: Vec::new(),
             wrapper: Vec::new(),
+            name: "m1".to_owned(),
+            advertised_peer_url: None,
+            initial_cluster: None,
             client_port: free_port(),
             peer_port: free_port(),
             starts: 0,
@@ -95,6 +105,9 @@ impl Server {
         self.starts += 1;
         let log = File::create(self.log_path())?;
         let (client, peer) = (format!("http://{}", self.endpoint()), format!("http://127.0.0.1:{}", self.peer_port));
+        let advertised = self.advertised_peer_url.as_ref().unwrap_or(&peer);
+        let alone = format!("{}={advertised}", self.name);
+        let cluster = self.initial_cluster.as_ref().unwrap_or(&alone);
         let program = match self.kind {
             Kind::Mechi => oracle::mechi(),
             Kind::Etcd => oracle::etcd(),
@@ -108,13 +121,13 @@ impl Server {
             None => Command::new(&program),
         };
         let child = command
-            .arg("--name=m1")
+            .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.data_dir().display()))
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={peer}"))
-            .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster=m1={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={advertised}"))
+            .arg(format!("--initial-cluster={cluster}"))
             .args(&self.flags)
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())

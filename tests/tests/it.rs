@@ -14,6 +14,10 @@ mod bad_flags;
 mod bad_input;
 #[path = "it/bad_watch.rs"]
 mod bad_watch;
+#[path = "it/cluster.rs"]
+mod cluster;
+#[path = "it/local.rs"]
+mod local;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/etcd_client.rs"]

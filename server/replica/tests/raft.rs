@@ -117,42 +117,51 @@ impl Choice {
     }
 }
 
-/// Lets a seed choose who goes next for a while; returns every effect as text.
-fn wander(seed: u64) -> String {
+/// Lets a seed choose who goes next for a while; returns every effect as text, and the commands (author, id) whose
+/// author never crashed afterwards.
+fn wander(seed: u64) -> (String, Vec<(u64, u64)>) {
     let mut net = Net::new(3, seed);
     let mut choice = Choice(seed);
+    let mut commands = Vec::new();
     for _ in 0..2_000 {
         let member = 1 + choice.below(3);
         match choice.below(100) {
             0..30 => net.tick(1, None),
-            30..40 => {
-                net.put(member, 0);
-            }
+            30..40 => commands.push((member, net.put(member, 0))),
             40..45 => {
                 net.read(member);
             }
-            45..70 => {
+            45..68 => {
                 net.deliver();
+            }
+            68 => net.forwarded.clear(),
+            69 => {
+                let again = net.forwarded.clone();
+                net.forwarded.extend(again);
             }
             70..84 => {
                 net.persist(member, 1);
             }
-            84..96 => {
+            84..95 => {
                 net.apply(member);
             }
+            95 => net.reset(member, 1 + choice.below(3)),
             96 => net.isolate(member),
-            97 => net.crash(member),
+            97 => {
+                net.crash(member);
+                commands.retain(|(author, _)| *author != member);
+            }
             98 => net.transfer(member, 0),
             _ => net.heal(),
         }
         net.settle();
     }
     net.heal();
-    for _ in 0..60 {
+    for _ in 0..100 {
         net.tick(1, None);
         net.run();
     }
-    net.take_text()
+    (net.take_text(), commands)
 }
 
 #[test]
@@ -167,7 +176,7 @@ fn one_seed_twice_gives_the_same_effects_and_another_seed_does_not() {
 #[test]
 fn no_two_members_apply_different_entries_at_one_index() {
     for seed in 100..160 {
-        let text = wander(seed);
+        let (text, _) = wander(seed);
         let mut applied = std::collections::BTreeMap::<String, String>::new();
         let mut count = 0;
         for line in text.lines().filter_map(|line| line.split_once(": apply ")).map(|(_, entries)| entries) {
@@ -180,6 +189,38 @@ fn no_two_members_apply_different_entries_at_one_index() {
         }
         assert!(count > 20, "seed {seed}: a healed cluster makes progress, applied {count}");
     }
+}
+
+/// The commands that a line says were applied, as (batch, id); batches are named member/boot/number.
+fn applied_commands(line: &str) -> impl Iterator<Item = (&str, u64)> {
+    let batches = line.split('[').skip(1).filter_map(|rest| rest.split(']').next()?.split_once(": "));
+    batches.flat_map(|(batch, ids)| ids.split(' ').filter_map(move |id| Some((batch, id.parse().ok()?))))
+}
+
+#[test]
+fn every_command_has_one_fate_however_often_its_batch_is_sent_lost_or_doubled() {
+    let (mut resent, mut forwarded) = (0, 0);
+    for seed in 200..260 {
+        let (text, commands) = wander(seed);
+        let mut batch_of = std::collections::BTreeMap::<u64, String>::new();
+        for (batch, id) in text.lines().filter(|line| line.contains(": apply ")).flat_map(applied_commands) {
+            let known = batch_of.entry(id).or_insert_with(|| batch.to_owned());
+            assert_eq!(known, batch, "seed {seed}: command {id} is in two batches, which nothing could tell apart");
+        }
+        for (author, id) in commands {
+            let told = |end: &str| text.contains(&format!("{author}: refuse command {id}: {end}"));
+            let refused = told("");
+            let unknown = text.contains(&format!("{author}: command {id} unknown: "));
+            let applied = batch_of.contains_key(&id);
+            assert!(refused ^ (unknown || applied), "seed {seed}: {id}: {refused} {unknown} {applied}");
+        }
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(": forward ")).collect();
+        let mut once: Vec<_> = lines.iter().map(|line| line.split_once('[')).collect();
+        once.sort_unstable();
+        once.dedup();
+        (resent, forwarded) = (resent + lines.len() - once.len(), forwarded + lines.len());
+    }
+    assert!(resent > 50, "{resent} of {forwarded} were sent again");
 }
 
 /// Lets the leader's process end and all others see it at once; returns who campaigned and the milliseconds until one

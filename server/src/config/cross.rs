@@ -6,7 +6,7 @@ use super::urls::{self, Url};
 use super::value::{self, parse_bool, parse_int, parse_uint};
 use super::{Allowed, AutoCompaction, Config, Keepalive, Log, LogOutput, Quota, SocketOptions};
 use super::{flags::Flags, limits, memory};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -221,9 +221,20 @@ fn initial_cluster(flags: &Flags, name: &str, own: &[Url]) -> Result<BTreeMap<St
             join(own)
         ));
     }
-    if cluster.len() > 1 {
+    if let Some(url) = cluster.values().flatten().find(|url| url.is_secure()) {
+        return Err(format!("--initial-cluster={text} is refused: TLS is not served yet ({url})"));
+    }
+    let mut seen = BTreeSet::new();
+    if !cluster.values().flatten().all(|url| seen.insert(url)) {
+        let pairs = cluster.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
+        return Err(format!("initial cluster {} has duplicate url", pairs.collect::<Vec<_>>().join(",")));
+    }
+    if cluster.len() > limits::MEMBERS_MAX {
         return Err(format!(
-            "--initial-cluster={text} is refused: clusters of more than one member are not served yet"
+            "--initial-cluster={text} is refused: it names {} members, and a cluster has at most {}, since each write \
+             waits for more than half of them",
+            cluster.len(),
+            limits::MEMBERS_MAX
         ));
     }
     Ok(cluster)

@@ -25,6 +25,9 @@ pub fn usage() -> String {
   mechi [flags]
     Start a member of a Mechi cluster, which speaks etcd's API.
 
+  mechi local [--members N] [--dir DIR]
+    Run a whole cluster on this machine; mechi local --help says more.
+
   mechi --version
     Show the version of etcd that it stands for, and its own.
 

@@ -53,3 +53,6 @@ pub const MEMORY_LIMIT_MIN: u64 = 64 << 20;
 
 /// Milliseconds of the longest election timeout, etcd's; a longer one is refused.
 pub const ELECTION_MS_MAX: u64 = 50_000;
+
+/// Voting members of a cluster; a larger `--initial-cluster` is refused (etcd advises the same bound).
+pub const MEMBERS_MAX: usize = 7;

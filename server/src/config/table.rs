@@ -72,7 +72,7 @@ pub enum Group {
 const NO_TLS: &str = "TLS is not served yet, and serving without it would be unsafe";
 const NO_AUTH: &str = "authentication is not served yet, and serving without it would be unsafe";
 const NO_DISCOVERY: &str = "discovery is not served yet, and starting without it would make a different cluster";
-const ONE_MEMBER: &str = "clusters of more than one member are not served yet";
+const NO_JOIN: &str = "a member cannot join a running cluster yet; the members of a new one start together with 'new'";
 const NOT_FORCED: &str = "a forced new cluster is not served yet; a one-member data directory starts without it";
 
 const fn flag(
@@ -139,7 +139,7 @@ pub static FLAGS: &[Flag] = &[
 
     flag(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380", Acts, "This member's peer URLs, as the cluster is told."),
     flag(Clustering, "initial-cluster", Text, "default=http://localhost:2380", Acts, "Initial cluster configuration; '${name}=${initial-advertise-peer-urls}' if not set."),
-    flag(Clustering, "initial-cluster-state", Choice(&["new", "existing"]), "new", Refused(ONE_MEMBER), "Initial cluster state ('new' or 'existing')."),
+    flag(Clustering, "initial-cluster-state", Choice(&["new", "existing"]), "new", Refused(NO_JOIN), "Initial cluster state ('new' or 'existing')."),
     flag(Clustering, "initial-cluster-token", Text, "etcd-cluster", Acts, "Token that tells clusters of the same URLs apart."),
     flag(Clustering, "advertise-client-urls", Urls, "http://localhost:2379", Acts, "This member's client URLs, as clients are told."),
     flag(Clustering, "discovery-token", Text, "", Refused(NO_DISCOVERY), "Token for discovery."),

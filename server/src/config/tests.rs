@@ -146,13 +146,25 @@ fn contradictions_and_dangers_end_the_start_with_a_sentence() {
             "--initial-cluster has default=http://localhost:1 but --initial-advertise-peer-urls=http://localhost:2380",
         ),
         (
-            &["--initial-cluster=default=http://localhost:2380,b=http://localhost:1"],
-            "--initial-cluster=default=http://localhost:2380,b=http://localhost:1 is refused: clusters of more than \
-             one member are not served yet",
+            &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
+            "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=https://localhost:1"],
+            "--initial-cluster=default=http://localhost:2380,b=https://localhost:1 is refused: TLS is not served yet \
+             (https://localhost:1)",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=http://a:1,c=http://a:2,d=http://a:3,e=http://a:4,\
+                 f=http://a:5,g=http://a:6,h=http://a:7"],
+            "--initial-cluster=default=http://localhost:2380,b=http://a:1,c=http://a:2,d=http://a:3,e=http://a:4,\
+             f=http://a:5,g=http://a:6,h=http://a:7 is refused: it names 8 members, and a cluster has at most 7, since \
+             each write waits for more than half of them",
         ),
         (
             &["--initial-cluster-state=existing"],
-            "--initial-cluster-state=existing is refused: clusters of more than one member are not served yet",
+            "--initial-cluster-state=existing is refused: a member cannot join a running cluster yet; the members of a \
+             new one start together with 'new'",
         ),
         (
             &["--cert-file", "a"],

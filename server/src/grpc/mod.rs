@@ -21,6 +21,7 @@ pub mod unserved;
 pub mod watch;
 
 use crate::node::Node;
+use crate::seat::Seat;
 use axum::Router;
 use axum::body::Body;
 use call::Call;
@@ -28,7 +29,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Version, header as names};
 use mechi_proto::mechipb::command::Request as Command;
 use mechi_replica::command::{self, RequestLimits};
 use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, TXN_OPS_MAX};
-use mechi_replica::outcome::Response as Answer;
+use mechi_replica::outcome::{Error, Response as Answer};
 use status::Status;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -90,8 +91,8 @@ impl Server {
 }
 
 /// A router that serves every gRPC path; merge plain HTTP routes into it. Anything else is answered 404.
-pub fn router(node: Node, options: Options) -> Router {
-    Router::new().fallback_service(Service { server: Arc::new(Server { node, options }) })
+pub fn router(seat: Seat) -> Router {
+    Router::new().fallback_service(Service { seat })
 }
 
 /// Tells whether a request speaks gRPC by its content type, as etcd's listener does.
@@ -105,7 +106,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 /// The gRPC surface as a tower service.
 #[derive(Clone)]
 pub struct Service {
-    server: Arc<Server>,
+    seat: Seat,
 }
 
 impl tower::Service<Request<Body>> for Service {
@@ -118,17 +119,18 @@ impl tower::Service<Request<Body>> for Service {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let server = self.server.clone();
+        let server = self.seat.server();
         Box::pin(async move { Ok(serve(server, request).await) })
     }
 }
 
-/// Serves one request.
-async fn serve(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
+/// Serves one request; without a server it is refused as one that comes too late.
+async fn serve(server: Option<Arc<Server>>, request: Request<Body>) -> Response<Body> {
     // gRPC needs HTTP/2's trailers; etcd's listener hands HTTP/1 to its mux whatever it carries.
     if request.version() != Version::HTTP_2 || !is_grpc(request.headers()) {
         return not_found();
     }
+    let Some(server) = server else { return Status::from(Error::Stopped).response() };
     let uri = request.uri().clone();
     let call = Call::new(server, request);
     match uri.path() {

@@ -1,11 +1,11 @@
 //! What the member tells about itself: metrics, versions, and the few variables of `/debug/vars`.
 
-use super::{Shared, json, only_get};
+use super::{Shared, error, json, only_get};
 use crate::config::{CLUSTER_VERSION, ETCD_VERSION};
 use crate::metrics::process::open_files_limit;
 use axum::Router;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use serde_json::{Value, json as value};
@@ -53,6 +53,10 @@ async fn vars(State(shared): State<Shared>) -> Response {
 }
 
 async fn members(State(shared): State<Shared>) -> Response {
+    let members = match shared.member.members() {
+        Ok(members) => members,
+        Err(reason) => return error(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    };
     let member = |member: mechi_proto::etcdserverpb::Member| {
         let mut shown = value!({ "id": member.id, "peerURLs": member.peer_ur_ls });
         let fields = [("name", value!(member.name)), ("clientURLs", value!(member.client_ur_ls))];
@@ -64,5 +68,5 @@ async fn members(State(shared): State<Shared>) -> Response {
         }
         shown
     };
-    json(format!("{}\n", Value::from_iter(shared.member.members().into_iter().map(member))))
+    json(format!("{}\n", Value::from_iter(members.into_iter().map(member))))
 }

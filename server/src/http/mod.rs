@@ -28,8 +28,8 @@ pub trait Member: Send + Sync + 'static {
     /// Reads one key, which need not exist; linearizable unless `serializable`.
     fn read(&self, serializable: bool) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>>;
 
-    /// The members of the replicated state.
-    fn members(&self) -> Vec<pb::Member>;
+    /// The members of the replicated state; errors: it is not read yet.
+    fn members(&self) -> Result<Vec<pb::Member>, Error>;
 }
 
 impl Member for Node {
@@ -49,8 +49,8 @@ impl Member for Node {
         })
     }
 
-    fn members(&self) -> Vec<pb::Member> {
-        Node::members(self)
+    fn members(&self) -> Result<Vec<pb::Member>, Error> {
+        Ok(Node::members(self))
     }
 }
 
@@ -88,7 +88,7 @@ pub fn metrics_router(shared: Shared) -> Router {
     health::routes().merge(info::metrics_route()).fallback(not_found).with_state(shared)
 }
 
-/// What peer URLs serve while the cluster has one member: its version and itself.
+/// What peer URLs serve over HTTP/1: the version and the members. A member that starts with nothing asks for them.
 pub fn peer_router(shared: Shared) -> Router {
     info::peer_routes().fallback(not_found).with_state(shared)
 }

@@ -24,9 +24,9 @@ impl Member for Fake {
         Box::pin(async move { if fails { Err(Error::Timeout) } else { Ok(()) } })
     }
 
-    fn members(&self) -> Vec<pb::Member> {
+    fn members(&self) -> Result<Vec<pb::Member>, Error> {
         let peer_ur_ls = vec!["http://localhost:2380".into()];
-        vec![pb::Member { id: 7, name: "a".into(), peer_ur_ls, ..Default::default() }]
+        Ok(vec![pb::Member { id: 7, name: "a".into(), peer_ur_ls, ..Default::default() }])
     }
 }
 

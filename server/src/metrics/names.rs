@@ -16,7 +16,7 @@ macro_rules! metrics {
 
         impl $name {
             /// Registers these metrics.
-            pub(super) fn new(registry: &Registry) -> Self {
+            pub(crate) fn new(registry: &Registry) -> Self {
                 Self { $($field: register(registry, $make),)* }
             }
         }
@@ -119,6 +119,14 @@ metrics! {
         peer_sent_failures_total: IntCounterVec = counters("etcd_network_peer_sent_failures_total", "Send failures from peers.", &["To"]);
         peer_received_failures_total: IntCounterVec = counters("etcd_network_peer_received_failures_total", "Receive failures from peers.", &["From"]);
         peer_round_trip_time_seconds: HistogramVec = histograms("etcd_network_peer_round_trip_time_seconds", "Round-trip time between peers.", &["To"], (0.0001, 16));
+        snapshot_send_success: IntCounterVec = counters("etcd_network_snapshot_send_success", "Total number of successful snapshot sends", &["To"]);
+        snapshot_send_failures: IntCounterVec = counters("etcd_network_snapshot_send_failures", "Total number of snapshot send failures", &["To"]);
+        snapshot_send_inflights_total: IntGaugeVec = gauges("etcd_network_snapshot_send_inflights_total", "Total number of inflight snapshot sends", &["To"]);
+        snapshot_send_total_duration_seconds: HistogramVec = histograms("etcd_network_snapshot_send_total_duration_seconds", "Total latency distributions of v3 snapshot sends", &["To"], (0.1, 10));
+        snapshot_receive_success: IntCounterVec = counters("etcd_network_snapshot_receive_success", "Total number of successful snapshot receives", &["From"]);
+        snapshot_receive_failures: IntCounterVec = counters("etcd_network_snapshot_receive_failures", "Total number of snapshot receive failures", &["From"]);
+        snapshot_receive_inflights_total: IntGaugeVec = gauges("etcd_network_snapshot_receive_inflights_total", "Total number of inflight snapshot receives", &["From"]);
+        snapshot_receive_total_duration_seconds: HistogramVec = histograms("etcd_network_snapshot_receive_total_duration_seconds", "Total latency distributions of v3 snapshot receives", &["From"], (0.1, 10));
         client_grpc_sent_bytes_total: IntCounter = counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to grpc clients.");
         client_grpc_received_bytes_total: IntCounter = counter("etcd_network_client_grpc_received_bytes_total", "Bytes received from grpc clients.");
         server_stream_failures_total: IntCounterVec = counters("etcd_network_server_stream_failures_total", "Stream failures from the local server.", &["Type", "API"]);

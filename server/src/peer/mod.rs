@@ -1,4 +1,27 @@
 //! Between members: what one sends to another, what comes back, and the connections that carry it.
+//!
+//! Per other member and direction there are two connections, one for what must not wait and one for the rest; the files
+//! of snapshots are pulled over a third. docs/formats.md says what goes over them. In reading order: [`peers`] (the
+//! handle), [`hello`] (the handshake), `dial`, `queue`, `outbound`, `inbound`, `lease`; and for snapshots [`pins`],
+//! `offer` and `serve` on the sender's side, `fetch` and `pull` on the receiver's.
+
+mod dial;
+mod fetch;
+pub mod hello;
+mod inbound;
+mod lease;
+mod offer;
+mod outbound;
+pub mod peers;
+pub mod pins;
+mod pull;
+mod queue;
+mod serve;
+mod shared;
+
+pub use hello::Lane;
+pub use peers::{PeerStatus, Peers, PeersConfig};
+pub use pins::Pins;
 
 use bytes::Bytes;
 use mechi_replica::lease::lessor::Remaining;
@@ -47,14 +70,19 @@ pub trait Events: Send + Sync + 'static {
     fn digest(&self, from: MemberId, index: Index, chain: u64);
     /// A message to this member was dropped or could not be delivered.
     fn unreachable(&self, member: MemberId);
-    /// A connection from or to this member broke, as when its process ends; not told for one that was never made.
+    /// A connection from or to this member broke, as when its process ends; not told for one that was never made, and told
+    /// once until something is heard of the member again.
     fn reset(&self, member: MemberId);
     /// What became of an [`Outgoing::Snapshot`]; told once for each.
     fn snapshot_sent(&self, to: MemberId, ok: bool);
-    /// A snapshot that was offered lies in the snapshots' folder, verified and durable: install it.
+    /// A snapshot that was offered lies in the snapshots' folder, verified and durable: install it. Told again if it is
+    /// offered again before.
     fn snapshot_received(&self, index: Index, term: Term);
     /// Another member's client renews a lease; only a leader's lessor answers.
     fn keep_alive(&self, id: LeaseId) -> Later<Result<i64, Error>>;
     /// Another member's client asks how long a lease has left.
     fn time_to_live(&self, id: LeaseId) -> Later<Result<Option<Remaining>, Error>>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,16 @@ use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// How the name of a store's folder begins; the boot of the machine follows.
 const STORE: &str = "store-";
 
 /// How the name of a store that was set aside begins.
 const ASIDE: &str = "aside-";
+
+/// How the name of a store begins that is kept for people to look at; the index of the divergence follows.
+const EVIDENCE: &str = "evidence-";
 
 /// Makes sure that the data directory is there, is ours alone, and is not another program's.
 ///
@@ -102,6 +106,44 @@ pub fn set_aside(member: &Path, folder: &Path) -> Result<()> {
 pub fn remove_aside(member: &Path) -> Result<u64> {
     let mut freed = 0;
     for path in aside(member)? {
+        freed += bytes(&path);
+        fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(freed)
+}
+
+/// Lists the stores that were kept as evidence, with their age.
+pub fn evidence(member: &Path) -> Result<Vec<(PathBuf, Duration)>> {
+    let mut found = Vec::new();
+    for path in entries(member)? {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(EVIDENCE)) {
+            let changed = fs::metadata(&path).and_then(|found| found.modified());
+            let changed = changed.with_context(|| format!("look at {}", path.display()))?;
+            found.push((path, changed.elapsed().unwrap_or_default()));
+        }
+    }
+    Ok(found)
+}
+
+/// Renames the store's folder to evidence of a divergence at `index`, in the place of any older evidence; durable when
+/// it returns. `None` if there is no store.
+pub fn keep_evidence(member: &Path, index: u64) -> Result<Option<PathBuf>> {
+    remove_evidence(member)?;
+    let Some((_, store)) = stores(member)?.pop() else { return Ok(None) };
+    let to = member.join(format!("{EVIDENCE}{index}"));
+    fs::rename(&store, &to).with_context(|| format!("set {} aside", store.display()))?;
+    // A rename leaves the folder's own time: its age counts from now on.
+    File::open(&to)
+        .and_then(|folder| folder.set_modified(SystemTime::now()))
+        .with_context(|| format!("date {}", to.display()))?;
+    sync_dir(member)?;
+    Ok(Some(to))
+}
+
+/// Removes the evidence; returns the bytes that were freed.
+pub fn remove_evidence(member: &Path) -> Result<u64> {
+    let mut freed = 0;
+    for (path, _) in evidence(member)? {
         freed += bytes(&path);
         fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
     }

@@ -133,6 +133,11 @@ pub fn open(settings: &Settings) -> Result<Opened> {
     settle(settings, disk, lock, base, known.is_none())
 }
 
+/// Tells whether a data directory has no owner yet: opening it is a first start, if it may be opened at all.
+pub fn is_blank(data_dir: &Path) -> Result<bool> {
+    Ok(Identity::load(&RealDisk::new(data_dir))?.is_none())
+}
+
 /// The file names in a directory; none if it is missing.
 fn names(disk: &RealDisk, path: &str) -> Result<Vec<String>, Fatal> {
     match disk.list(path) {

@@ -15,7 +15,7 @@ const BALLAST: &str = "member/ballast";
 /// What was given up for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freed {
-    /// Stores that had been set aside; bytes.
+    /// Stores that had been set aside, or kept as evidence; bytes.
     Aside(u64),
     /// The snapshots older than the newest whole one; bytes. The log below `trim` may go too.
     Older {
@@ -44,6 +44,11 @@ pub fn free_space(disk: &RealDisk, snapshots: &str) -> Result<Freed> {
 /// Does the same, but leaves the ballast.
 pub fn free_spare(disk: &RealDisk, snapshots: &str) -> Result<Freed> {
     let freed = folder::remove_aside(&disk.resolve("member"))?;
+    if freed > 0 {
+        return Ok(Freed::Aside(freed));
+    }
+    // Evidence serves people only: it goes before anything that a member needs.
+    let freed = folder::remove_evidence(&disk.resolve("member"))?;
     if freed > 0 {
         return Ok(Freed::Aside(freed));
     }

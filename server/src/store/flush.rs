@@ -71,6 +71,11 @@ pub trait Hooks: Send + 'static {
     /// A snapshot is durable and verified: the log below `trim` may go. It is the older snapshot's index while that
     /// one is kept.
     fn snapshot_made(&self, manifest: &Manifest, trim: u64);
+    /// Whether this file of the snapshots' folder must stay although no snapshot that is kept needs it: another member
+    /// fetches it, or it is being fetched.
+    fn is_pinned(&self, _name: &str) -> bool {
+        false
+    }
     /// Something failed that this member cannot go on from.
     fn fatal(&self, error: Fatal);
     /// A batch went into the store; for the metrics.
@@ -191,6 +196,12 @@ impl Keeper {
     /// Makes a snapshot of what is applied now; returns once it is durable, or has failed for lack of space.
     pub fn snapshot(&self) {
         self.ask(Ask::Snapshot);
+    }
+
+    /// Asks for a snapshot of what is applied now, and does not wait; a keeper with too much to do is not asked.
+    pub fn want_snapshot(&self) {
+        let (done, _) = sync_channel(1);
+        let _ = self.asks.try_send(Ask::Snapshot(done));
     }
 
     /// Returns once everything that compaction has freed is gone from memory and store, as far as open views let it.
@@ -471,11 +482,7 @@ impl Work {
             Err(Error::Full(error)) => {
                 tracing::warn!(%error, "no snapshot: the disk is full");
                 self.retry_after = Some(Instant::now() + FULL_PAUSE);
-                snapshot::collect_garbage(
-                    &self.config.disk,
-                    &self.config.snapshots,
-                    &self.snapshots.iter().collect::<Vec<_>>(),
-                )?;
+                self.collect_garbage()?;
             }
         }
         Ok(true)
@@ -490,12 +497,17 @@ impl Work {
         let keep = if snapshot::keeps_older(used, live) { 2 } else { 1 };
         let drop = self.snapshots.len().saturating_sub(keep);
         self.snapshots.drain(..drop);
-        let kept: Vec<&Manifest> = self.snapshots.iter().collect();
-        snapshot::collect_garbage(&self.config.disk, &self.config.snapshots, &kept)?;
+        self.collect_garbage()?;
         if let (Some(oldest), Some(newest)) = (self.snapshots.first(), self.snapshots.last()) {
             self.hooks.snapshot_made(newest, oldest.index());
         }
         Ok(())
+    }
+
+    fn collect_garbage(&self) -> Result<u64, Fatal> {
+        let kept: Vec<&Manifest> = self.snapshots.iter().collect();
+        let pinned = |name: &str| self.hooks.is_pinned(name);
+        snapshot::collect_garbage_but(&self.config.disk, &self.config.snapshots, &kept, &pinned)
     }
 
     fn step_sweep(&mut self) -> Result<Swept, Fatal> {

@@ -90,4 +90,19 @@ mod tests {
             assert_eq!(Blocks(&store).load(entry.revision).unwrap(), entry.record);
         }
     }
+
+    #[test]
+    fn a_closed_store_can_be_opened_again_at_once() {
+        // Several at a time, so that sled's own threads are often still at work when the last handle goes.
+        let rounds = |number: u8| {
+            let dir = tempfile::tempdir().unwrap();
+            for round in 0..60u8 {
+                let store = sled(dir.path());
+                let puts = (0..200u8).map(|n| (vec![n, number], vec![round; 2_000])).collect();
+                store.commit(Batch { puts, ..Batch::default() }).unwrap();
+                store.close().unwrap();
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|number| drop(scope.spawn(move || rounds(number)))));
+    }
 }

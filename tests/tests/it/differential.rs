@@ -38,6 +38,8 @@ const TIES: &str = "etcd sorts with Go's sort.Sort, which orders ties as it happ
 struct Count {
     operations: usize,
     refused: usize,
+    /// Not sent, since they would stop a real etcd.
+    deadly: usize,
     watched: usize,
     hashes: usize,
     explained: BTreeMap<&'static str, usize>,
@@ -55,6 +57,7 @@ async fn answers_are_etcds_operation_by_operation() {
             let count = history.await.expect("the history is etcd's");
             total.operations += count.operations;
             total.refused += count.refused;
+            total.deadly += count.deadly;
             total.watched += count.watched;
             total.hashes += count.hashes;
             for (reason, times) in count.explained {
@@ -62,8 +65,11 @@ async fn answers_are_etcds_operation_by_operation() {
             }
         }
     }
-    let Count { operations, refused, watched, hashes, explained } = total;
+    let Count { operations, refused, deadly, watched, hashes, explained } = total;
     println!("differential: {seeds} seeds, {operations} operations, {refused} of them refused by both");
+    println!(
+        "differential: {deadly} txns not sent: they delete a key and then keep its value, which stops a real etcd"
+    );
     println!("differential: {watched} watched events and {hashes} hashes of past revisions equal");
     for (reason, times) in explained {
         println!("differential: {times} times: {reason}");
@@ -84,6 +90,10 @@ async fn history(seed: u64) -> Count {
     let (mut our_live, mut their_live) = (everything(&mut ours).await, everything(&mut theirs).await);
     for n in 0..OPS {
         let op = generate::op(&mut rng, known);
+        if generate::stops_etcd(&op) {
+            count.deadly += 1;
+            continue;
+        }
         let (mine, real) = tokio::join!(run(&mut ours, &op), run(&mut theirs, &op));
         if mine != real {
             match explained(&op, &mine, &real, known, &compactions) {

@@ -105,6 +105,11 @@ impl Judge {
         self.promoting.is_some() || self.lessor.term().is_some()
     }
 
+    /// Tells whether this member judges leases now.
+    pub(crate) fn judges(&self) -> bool {
+        self.lessor.term().is_some()
+    }
+
     /// Begins to judge leases; returns whether it does.
     pub(crate) fn promote(&mut self, term: Term, now: MonoMillis) -> bool {
         if self.promoting != Some(term) {

@@ -11,14 +11,14 @@ mod readers;
 mod tests;
 
 use crate::agree::{Agreement, Verdict};
-use crate::effect::{Effect as Wish, Role};
+use crate::effect::{Effect as Wish, Role, RoleKind};
 use crate::input::Input as Told;
 use crate::lease::judge::Judge;
 use crate::limits::LEASE_PAUSE_MS;
 use crate::outcome::{Error, Fatal};
 use crate::propose::OWN_COMMANDS;
 use crate::replica::{LogTail, Replica, ReplicaConfig};
-use crate::types::{Index, MemberId, MonoMillis, Term};
+use crate::types::{Index, LeaseId, MemberId, MonoMillis, Term};
 use backlog::Backlog;
 pub use effect::{Answer, Effect};
 pub use input::{Input, Token};
@@ -108,12 +108,12 @@ impl Member {
             Input::Forwarded { .. } if self.backlog.is_full() => {}
             Input::Forwarded { from, batch } => self.replica.feed(Told::Forwarded { from, batch }),
             Input::Read(token) => self.read(Reader::Client(token)),
-            Input::KeepAlive { token, id } if self.judge.may_judge() => self.read(Reader::KeepAlive { id, token }),
-            Input::KeepAlive { token, .. } => self.answer(token, Err(Error::NotLeader)),
-            Input::TimeToLive { token, id } => {
-                let answer = self.judge.remaining(id, self.now).map(Answer::Remaining);
-                self.answer(token, answer);
+            Input::KeepAlive { token, id } if self.leads() => self.read(Reader::KeepAlive { id, token }),
+            Input::TimeToLive { token, id } if self.leads() && !self.judge.judges() => {
+                self.read(Reader::TimeToLive { id, token });
             }
+            Input::KeepAlive { token, .. } => self.answer(token, Err(Error::NotLeader)),
+            Input::TimeToLive { token, id } => self.tell_remaining(token, id),
             Input::Leases(token) => {
                 let leases = self.judge.list();
                 self.answer(token, Ok(Answer::Leases(leases)));
@@ -192,6 +192,17 @@ impl Member {
         MonoMillis(wall.saturating_sub(began))
     }
 
+    /// Tells whether this member judges leases, or will as soon as it has applied an entry of its term: who asks the
+    /// new leader waits for that, since nobody else can answer.
+    fn leads(&self) -> bool {
+        self.judge.may_judge() || self.replica.role().kind == RoleKind::Leader
+    }
+
+    fn tell_remaining(&mut self, token: Token, id: LeaseId) {
+        let answer = self.judge.remaining(id, self.now).map(Answer::Remaining);
+        self.answer(token, answer);
+    }
+
     fn answer(&mut self, token: Token, answer: Result<Answer, Error>) {
         self.out.push(Effect::Answered { token, answer });
     }
@@ -243,7 +254,9 @@ impl Member {
     fn refuse_reads(&mut self, reads: Vec<crate::input::ReadId>, why: &Error) {
         for reader in self.readers.refused(reads) {
             match reader {
-                Reader::Client(token) | Reader::KeepAlive { token, .. } => self.answer(token, Err(why.clone())),
+                Reader::Client(token) | Reader::KeepAlive { token, .. } | Reader::TimeToLive { token, .. } => {
+                    self.answer(token, Err(why.clone()));
+                }
                 Reader::Expiry { .. } => self.judge.check_refused(),
                 Reader::Promotion { term } if self.judge.is_promoting(term) => self.read(reader),
                 Reader::Promotion { .. } => {}
@@ -256,6 +269,11 @@ impl Member {
         while let Some((at, reader)) = self.readers.next_served(self.applied) {
             match reader {
                 Reader::Client(token) => self.answer(token, Ok(Answer::ReadAt(at))),
+                // The read point for the promotion was asked for by now, so that the next round finds it done.
+                Reader::KeepAlive { .. } | Reader::TimeToLive { .. } if !self.judge.judges() && self.leads() => {
+                    self.read(reader);
+                }
+                Reader::TimeToLive { id, token } => self.tell_remaining(token, id),
                 Reader::KeepAlive { id, token } => {
                     if let Some(command) = self.judge.keep_alive(id, self.now, token) {
                         self.propose(command);

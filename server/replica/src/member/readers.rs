@@ -15,6 +15,8 @@ pub(super) enum Reader {
     Client(Token),
     /// A keep-alive: the leader that answers it must have been the leader after it arrived.
     KeepAlive { id: LeaseId, token: Token },
+    /// A client asks how long a lease has left, while this leader does not judge leases yet.
+    TimeToLive { id: LeaseId, token: Token },
     /// To judge leases in this term, everything of earlier terms must be applied.
     Promotion { term: Term },
     /// Leases whose deadline had passed at `asked` may end.

@@ -149,6 +149,23 @@ fn a_single_member_judges_at_once_and_answers_every_question_once() {
 }
 
 #[test]
+fn who_asks_a_new_leader_waits_until_it_judges() {
+    let mut one = One::new(1, vec![lease(7, 600, 0)]);
+    let mut member = Member::new(config(1, vec![lease(7, 600, 0)])).unwrap();
+    std::mem::swap(&mut one.member, &mut member);
+    (one.seen, one.paused) = (Vec::new(), true);
+    one.feed(Input::Tick { wall_ms: 0 });
+    assert_eq!(one.member.role().kind, RoleKind::Leader);
+    assert_eq!(one.keep_alive(1, 7), None);
+    one.feed(Input::TimeToLive { token: Token(2), id: LeaseId(7) });
+    assert_eq!(one.answer(2), None);
+    one.paused = false;
+    one.pass(TICK);
+    assert_eq!(one.answer(1), Some(Ok(Answer::Renewed(600))));
+    assert!(matches!(one.answer(2), Some(Ok(Answer::Remaining(Some(_))))));
+}
+
+#[test]
 fn a_noted_lease_is_renewed_only_once_the_note_is_cleared() {
     let mut one = One::new(1, vec![lease(8, 600, 300)]);
     one.paused = true;

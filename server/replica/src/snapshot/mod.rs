@@ -125,6 +125,17 @@ impl<'a, D: Disk> Reader<'a, D> {
 ///
 /// - Returns: the bytes that were freed. The names are gone durably.
 pub fn collect_garbage<D: Disk>(disk: &D, dir: &str, keep: &[&Manifest]) -> Result<u64, Fatal> {
+    collect_garbage_but(disk, dir, keep, &|_| false)
+}
+
+/// As [`collect_garbage`], but leaves the files that are `pinned`: another member fetches them, or they are being
+/// fetched. It is asked right before each removal, since pins come at any time.
+pub fn collect_garbage_but<D: Disk>(
+    disk: &D,
+    dir: &str,
+    keep: &[&Manifest],
+    pinned: &dyn Fn(&str) -> bool,
+) -> Result<u64, Fatal> {
     let io = |context: String| disk::fatal(context);
     let mut kept: BTreeSet<String> = keep.iter().map(|manifest| manifest.name()).collect();
     kept.extend(keep.iter().flat_map(|manifest| manifest.chunks.iter().map(chunk::Chunk::name)));
@@ -134,7 +145,7 @@ pub fn collect_garbage<D: Disk>(disk: &D, dir: &str, keep: &[&Manifest]) -> Resu
     let (manifests, others): (Vec<_>, Vec<_>) =
         names.into_iter().filter(|name| !kept.contains(name)).partition(|name| name.ends_with(manifest::SUFFIX));
     for names in [manifests, others] {
-        for name in &names {
+        for name in names.iter().filter(|name| !pinned(name)) {
             let path = join(dir, name);
             freed += disk.open(&path).and_then(|file| file.len()).unwrap_or(0);
             match disk.unlink(&path) {

@@ -1,0 +1,126 @@
+//! A TCP proxy in front of one member's peer port, which tells the other members apart: each directed link can be cut,
+//! delayed and reset by itself.
+//!
+//! Who dialled is found out from the system's table of sockets, so the members need to know nothing of it.
+
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Bytes that are passed on at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What a link does with what goes over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Nothing passes, in neither direction of the connections that the link's source dialled; what was sent waits.
+    pub is_cut: bool,
+    /// Each piece waits so long.
+    pub delay: Duration,
+    /// Raised to close the connections that are open.
+    pub resets: u64,
+}
+
+/// The process ids of the members; `None` for one that does not run.
+pub type Pids = Arc<Mutex<Vec<Option<u32>>>>;
+
+/// A proxy in front of member `to`.
+pub struct Proxy {
+    /// Where the other members dial.
+    pub port: u16,
+    links: Arc<Mutex<BTreeMap<usize, watch::Sender<Rule>>>>,
+}
+
+impl Proxy {
+    /// Listens on a free port and passes on to `to`; must be called in a runtime, on which it then runs.
+    pub fn start(to: SocketAddr, pids: Pids) -> Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let port = listener.local_addr()?.port();
+        let links = Arc::new(Mutex::new(BTreeMap::<usize, watch::Sender<Rule>>::new()));
+        let all = links.clone();
+        tokio::spawn(async move {
+            while let Ok((dialled, address)) = listener.accept().await {
+                let from = dialler(address.port(), port, &pids.lock().expect("nobody panics with it"));
+                // One that was killed meanwhile.
+                let Some(from) = from else { continue };
+                let link = all.lock().expect("nobody panics with it").entry(from).or_default().subscribe();
+                tokio::spawn(pass(dialled, to, link));
+            }
+        });
+        Ok(Self { port, links })
+    }
+
+    /// Changes the rule of the link from member `from`.
+    pub fn change(&self, from: usize, change: impl FnOnce(&mut Rule)) {
+        self.links.lock().expect("nobody panics with it").entry(from).or_default().send_modify(change);
+    }
+}
+
+/// Which member holds the socket with local port `port` that is connected to `to`.
+fn dialler(port: u16, to: u16, pids: &[Option<u32>]) -> Option<usize> {
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let (local, remote) = (format!("0100007F:{port:04X}"), format!("0100007F:{to:04X}"));
+    let inode = table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(1) == Some(&local.as_str()) && fields.get(2) == Some(&remote.as_str()))
+            .then(|| fields[9].to_owned())
+    })?;
+    let name = format!("socket:[{inode}]");
+    pids.iter().position(|pid| {
+        let files = pid.and_then(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
+        files
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == name.as_str()))
+    })
+}
+
+async fn pass(dialled: TcpStream, to: SocketAddr, link: watch::Receiver<Rule>) -> Result<()> {
+    let resets = link.borrow().resets;
+    let mut watched = link.clone();
+    let both = async {
+        // A link that is cut does not even connect.
+        let mut link = link;
+        link.wait_for(|rule| !rule.is_cut).await?;
+        let reached = TcpStream::connect(to).await?;
+        reached.set_nodelay(true)?;
+        dialled.set_nodelay(true)?;
+        let (from_read, from_write) = dialled.into_split();
+        let (to_read, to_write) = reached.into_split();
+        // Either end's end is the connection's.
+        tokio::select! {
+            ended = pump(from_read, to_write, link.clone()) => ended,
+            ended = pump(to_read, from_write, link.clone()) => ended,
+        }
+    };
+    tokio::select! {
+        ended = both => ended,
+        _ = watched.wait_for(|rule| rule.resets > resets) => Ok(()),
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Rule>) -> Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = from.read(&mut piece).await?;
+        if read == 0 {
+            to.shutdown().await.context("end")?;
+            return Ok(());
+        }
+        let delay = link.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        link.wait_for(|rule| !rule.is_cut).await?;
+        to.write_all(&piece[..read]).await?;
+    }
+}
