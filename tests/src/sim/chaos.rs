@@ -367,6 +367,12 @@ impl World {
     pub(super) fn fault_ends(&mut self, fault: u64) -> Result<(), String> {
         let Some((kind, hit)) = self.chaos.open.remove(&fault) else { return Ok(()) };
         self.log.event(self.now, &[51, fault], || format!("  fault {fault} ends: {kind:?}"));
+        if kind == FaultKind::Lag && fault.is_multiple_of(2) {
+            // Who lagged comes back with the store of somebody who did not: it is ahead of the log.
+            for member in &hit {
+                self.end(*member, fault, End::Kill(StoreLoss::Foreign))?;
+            }
+        }
         self.network.mend(fault);
         self.chaos.ambush.take_if(|waiting| *waiting == fault);
         for member in hit {
@@ -376,7 +382,8 @@ impl World {
             }
             let down = matches!(
                 kind,
-                FaultKind::Kill
+                FaultKind::Lag
+                    | FaultKind::Kill
                     | FaultKind::PowerCut
                     | FaultKind::PowerCutAll
                     | FaultKind::StoreLost

@@ -12,6 +12,8 @@ pub(super) struct Committed {
     pub(super) entry: Entry,
     /// When the first member heard that it is committed.
     pub(super) at: u64,
+    /// That member's term then: it was committed in this one or in an earlier one.
+    term: Term,
     /// The chain digest after it, once somebody has applied it.
     pub(super) digest: Option<u64>,
     /// When the first member had applied it.
@@ -37,9 +39,10 @@ impl Ledger {
         if first != member {
             return Err(format!("R1: {first} and {member} lead in term {term}"));
         }
-        for (place, wanted) in self.terms.iter().enumerate() {
-            let index = place as Index + 1;
-            if log.term(index) != *wanted {
+        for committed in &self.committed {
+            // A leader that was elected late, or is about to be deposed, knows nothing of later terms.
+            let (index, wanted) = (committed.entry.index, committed.entry.term);
+            if committed.term < term && log.term(index) != wanted {
                 return Err(format!(
                     "R3: {member} leads in term {term} with term {} at index {index}, committed was term {wanted}",
                     log.term(index)
@@ -75,10 +78,10 @@ impl Ledger {
 
     /// R4, R5: what is committed at an index is so for ever. R6: a quorum holds it durably.
     ///
-    /// - Shape: `durable` are the durable logs of all voters.
+    /// - Shape: `term` is the member's own now; `durable` are the durable logs of all voters.
     pub(super) fn commits<'a>(
         &mut self,
-        member: u64,
+        (member, term): (u64, Term),
         now: u64,
         entry: &Entry,
         durable: impl Iterator<Item = &'a Image>,
@@ -108,7 +111,7 @@ impl Ledger {
             ));
         }
         self.terms.push(entry.term);
-        self.committed.push(Committed { entry: entry.clone(), at: now, digest: None, applied_at: now });
+        self.committed.push(Committed { entry: entry.clone(), at: now, term, digest: None, applied_at: now });
         Ok(())
     }
 

@@ -79,6 +79,8 @@ pub struct Stats {
     pub watched: u64,
     /// Leases that were granted.
     pub leases: u64,
+    /// Microseconds from the end of all faults until everybody agreed.
+    pub healed: u64,
 }
 
 impl fmt::Display for Stats {
@@ -86,7 +88,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "hash={:016x} events={} time={}ms operations={} ok={} unknown={} faults={} [{}] leaders={} entries={} \
-             installs={} rebuilds={} watched={} leases={}",
+             installs={} rebuilds={} watched={} leases={} healed={}ms",
             self.hash,
             self.events,
             self.time / 1_000,
@@ -101,6 +103,7 @@ impl fmt::Display for Stats {
             self.rebuilds,
             self.watched,
             self.leases,
+            self.healed / 1_000,
         )
     }
 }
@@ -167,6 +170,7 @@ fn stats(world: &World) -> Stats {
         hash: world.log.hash(),
         events: world.log.events(),
         time: world.now,
+        healed: world.healed,
         operations: world.ops.len() as u64,
         ok: count(&Outcome::is_ok),
         unknown: count(&|outcome| *outcome == Outcome::Unknown),
@@ -198,15 +202,16 @@ fn live(world: &mut World) -> Result<(), String> {
     }
     world.busy = false;
     world.heal()?;
-    // Also what the clients still wait for comes to an end.
-    world.run(world.now + election * 5)?;
-    let healed = world.now;
+    let begun = world.now;
     while let Err(why) = agree(world) {
-        if world.now > healed + HEAL_ELECTIONS * election {
+        if world.now > begun + HEAL_ELECTIONS * election {
             return Err(format!("V1: not healed: {why}"));
         }
-        world.run(world.now + election / 2)?;
+        world.run(world.now + election / 4)?;
     }
+    world.healed = world.now - begun;
+    // Also what the clients still wait for comes to an end.
+    world.run(world.now + election * 5)?;
     serve(world)?;
     quiet(world)?;
     let begun = world.now;

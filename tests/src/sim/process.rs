@@ -219,12 +219,8 @@ impl Process {
         let base = state.applied_index;
         for entry in entries.iter().filter(|entry| base < entry.index && entry.index <= hard_state.commit) {
             // Others may not have heard of it yet; that a quorum holds it was known to whoever wrote the commit index.
-            ledger.commits(
-                id,
-                now,
-                entry,
-                std::iter::empty::<&super::shadow::Image>().chain([&machine.shadow.durable]),
-            )?;
+            let own = std::iter::once(&machine.shadow.durable);
+            ledger.commits((id, hard_state.term), now, entry, own)?;
         }
         let replayed = hard_state.commit.saturating_sub(state.applied_index);
         replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, u64::MAX).map_err(say("replay"))?;

@@ -145,6 +145,8 @@ pub(super) struct World {
     pub(super) installs: u64,
     /// Stores that were rebuilt at open.
     pub(super) rebuilds: u64,
+    /// How long healing took, in microseconds.
+    pub(super) healed: u64,
 }
 
 fn stream(seed: u64, name: &str) -> Rng {
@@ -210,6 +212,7 @@ impl World {
             acts: Vec::new(),
             installs: 0,
             rebuilds: 0,
+            healed: 0,
             options,
         };
         for member in 1..=world.options.members {
@@ -460,13 +463,14 @@ impl World {
                 Ok(())
             }
             Act::Committed(entries) => {
+                let term = self.nodes[&member].process.as_ref().map_or(0, |process| process.role().term);
                 for entry in &entries {
                     let own = &self.nodes[&member].machine.shadow.durable;
                     if own.term(entry.index) != entry.term {
                         return Err(format!("R9: {member} applies entry {}, which is not durable there", entry.index));
                     }
                     let logs = self.nodes.values().map(|node| &node.machine.shadow.durable);
-                    self.ledger.commits(member, self.now, entry, logs)?;
+                    self.ledger.commits((member, term), self.now, entry, logs)?;
                 }
                 Ok(())
             }
