@@ -642,7 +642,7 @@ impl World {
         node.clock.start(now);
         node.queued = Queued::default();
         let durable = node.machine.shadow.durable.hard_state.term;
-        if durable < node.role.term && node.role.kind == RoleKind::Leader {
+        if durable < node.role.term && node.role.kind == RoleKind::Leader && node.role.settled {
             return Err(format!("R7: {member} led in term {} and is back in term {durable}", node.role.term));
         }
         node.role = Role::default();

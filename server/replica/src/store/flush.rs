@@ -37,7 +37,7 @@ struct Removal {
 pub struct Flush {
     meta: StateMeta,
     next: Revision,
-    /// What this flush adds; removals may go on beside it, so the sums of what stands are looked up at the end.
+    /// What it has brought into the store; what the store held before may shrink meanwhile.
     added: Tally,
     builder: Builder,
     read_all: bool,
@@ -166,10 +166,10 @@ impl Flush {
         batch
     }
 
-    /// The batches that end the flush, to be committed in order; the last one holds the applied record.
+    /// The batches that end the flush, to be committed in order and before anything else; the last one holds the applied
+    /// record.
     ///
-    /// - Shape: `flusher` is the one that began it; nothing may be removed from the store until
-    ///   [`Flusher::flushed_with`], or the applied record would count what is gone.
+    /// - Shape: `flusher` is the one that began it. What it removed meanwhile is no longer in the store.
     pub fn finish(mut self, flusher: &Flusher) -> Result<Finished, Fatal> {
         assert!(self.read_all, "a flush ends when all its changes are read");
         let mut records = Batch::default();
