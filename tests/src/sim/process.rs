@@ -4,6 +4,9 @@
 //! and a step. What the shell decides there (when to flush, to build a snapshot, to trim) is decided here by the run's
 //! options.
 
+mod keeper;
+mod open;
+
 use super::ledger::Ledger;
 use super::machine::{Machine, SNAP_DIR, SimStore, StoreFolder, WAL_DIR};
 use super::options::Options;
@@ -142,145 +145,11 @@ pub(super) struct Process {
     effects: Vec<Effect>,
 }
 
-/// How a process came up.
-pub(super) struct Opened {
-    /// It.
-    pub(super) process: Process,
-    /// Why its store was rebuilt.
-    pub(super) rebuilt: Option<Unusable>,
-    /// What it applied from its log before its raft started.
-    pub(super) replayed: u64,
-}
-
 fn say(context: &str) -> impl FnOnce(Fatal) -> String {
     move |fatal| format!("{context}: {fatal}")
 }
 
 impl Process {
-    /// Opens a member from what its machine holds, as the shell does, and checks what it finds.
-    pub(super) fn open(
-        id: u64,
-        machine: &mut Machine,
-        options: &Options,
-        ledger: &mut Ledger,
-        now: u64,
-        killed: bool,
-    ) -> Result<Opened, String> {
-        let disk = machine.disk.clone();
-        for path in [WAL_DIR, SNAP_DIR] {
-            mechi_replica::disk::ensure_dir(&disk, path).map_err(|error| format!("create {path}: {error}"))?;
-        }
-        let layout = WalOptions { segment_bytes: options.segment_bytes, reserve_segments: 1 };
-        let base = open_base(&disk, WAL_DIR, SNAP_DIR, layout).map_err(say("D1: open"))?;
-        if let Some(damaged) = base.damaged.first() {
-            return Err(format!("D2: a snapshot is damaged: {damaged}"));
-        }
-        let committed = usize::try_from(base.snapshot_index()).expect("a run is short");
-        let Some(terms) = ledger.terms.get(..committed) else {
-            return Err(format!("A2: a snapshot at {committed}, where nothing is committed"));
-        };
-        machine.shadow.reopened(&base.recovered, terms, killed)?;
-        for entry in &base.recovered.entries {
-            ledger.appends(id, entry)?;
-        }
-
-        let boot_name = machine.boot_name();
-        let (stood, rebuilt) = match reuse(machine.folder.take(), &boot_name, &base) {
-            Ok((store, state, flusher)) => ((store, state, flusher), None),
-            Err(why) => {
-                base.check_meets().map_err(say("D1: rebuild"))?;
-                let store = SimStore::default();
-                let (state, flusher) = match &base.snapshot {
-                    None => (State::empty(), Flusher::new(None)),
-                    Some(manifest) => {
-                        let applied =
-                            restore::rebuild(&store, &disk, SNAP_DIR, manifest).map_err(say("D1: rebuild"))?;
-                        restore::restore(&store, &applied, u64::MAX).map_err(say("D1: restore"))?
-                    }
-                };
-                ((store, state, flusher), Some(why))
-            }
-        };
-        let (store, mut state, mut flusher) = stood;
-        machine.folder = Some(StoreFolder { store: store.clone(), made_in: boot_name });
-        machine.closed = false;
-        ledger.applies(id, now, state.applied_index, state.chain_digest)?;
-        if state.conf_state.voters.is_empty() {
-            state.conf_state.voters = (1..=options.members).collect();
-        }
-        let newest = base.snapshot_index();
-        let snapshot = base.snapshot.as_ref().map_or((0, 0), |manifest| (manifest.index(), manifest.term()));
-        let (mut snapshots, _) = snapshot::list(&disk, SNAP_DIR).map_err(say("list snapshots"))?;
-        snapshots.retain(|manifest| manifest.index() <= newest);
-        let boot = base.recovered.boot;
-        let Base { wal, recovered, .. } = base;
-        let tail = tail(recovered, state.applied_index, state.applied_term).map_err(say("D1: tail"))?;
-        let (entries, hard_state) = (tail.entries, tail.hard_state);
-        let base = state.applied_index;
-        for entry in entries.iter().filter(|entry| base < entry.index && entry.index <= hard_state.commit) {
-            // Others may not have heard of it yet; that a quorum holds it was known to whoever wrote the commit index.
-            let own = std::iter::once(&machine.shadow.durable);
-            ledger.commits((id, hard_state.term), now, entry, own)?;
-        }
-        let replayed = hard_state.commit.saturating_sub(state.applied_index);
-        replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, u64::MAX).map_err(say("replay"))?;
-        if state.applied_index > hard_state.commit {
-            return Err(format!("R9: applied {} above commit {}", state.applied_index, hard_state.commit));
-        }
-        ledger.applies(id, now, state.applied_index, state.chain_digest)?;
-
-        let config = MemberConfig {
-            replica: ReplicaConfig {
-                member: MemberId(id),
-                voters: state.conf_state.voters.iter().copied().map(MemberId).collect(),
-                learners: Vec::new(),
-                boot,
-                seed: options.seed,
-                tick_ms: options.tick_ms,
-                heartbeat_ticks: 1,
-                election_ticks: options.election_ticks as usize,
-                log_memory_bytes: options.log_memory_bytes,
-            },
-            tail: LogTail { before: tail.before, entries, hard_state },
-            applied: state.applied_index,
-            snapshot,
-            leases: state.leases.to_meta(),
-            lease_checkpoint_ms: options.checkpoint_ms,
-        };
-        let core = Member::new(config).map_err(say("start raft"))?;
-        let header = Header { cluster_id: 1, member_id: id, raft_term: hard_state.term };
-        let bounds = Config { stream_bytes_max: 8 << 10, slice_changes_max: 16, ..Config::default() };
-        let process = Self {
-            id,
-            boot,
-            hub: WatchHub::new(bounds, header, state.mvcc.revision()),
-            state,
-            core,
-            disk,
-            wal,
-            store,
-            flusher,
-            snapshots,
-            wal_queue: Vec::new(),
-            round: None,
-            to_apply: VecDeque::new(),
-            reads: BTreeMap::new(),
-            renewals: BTreeMap::new(),
-            caught_up: false,
-            flush: None,
-            builder: None,
-            wants_snapshot: false,
-            fetching: false,
-            hash: None,
-            evictions: 0,
-            flush_entries: options.flush_entries,
-            snapshot_entries: options.snapshot_entries,
-            snapshots_kept: options.snapshots_kept,
-            effects: Vec::new(),
-        };
-        Ok(Opened { process, rebuilt, replayed })
-    }
-
     /// Leadership as this member sees it.
     pub(super) fn role(&self) -> Role {
         self.core.role()
@@ -540,106 +409,6 @@ impl Process {
         self.hub.feed(HubInput::Close(StreamId(stream)));
     }
 
-    /// Does one slice of what the keeper of store and snapshots does; returns whether there is more to do at once.
-    pub(super) fn keep(&mut self) -> Result<bool, String> {
-        let applied = self.state.applied_index;
-        let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
-        let newest = self.snapshots.last().map_or(0, Manifest::index);
-        if self.builder.is_none() && !self.fetching && applied >= newest + self.snapshot_entries {
-            self.wants_snapshot = true;
-        }
-        let mut more = self.step_flush(applied, in_store)?;
-        more |= self.step_snapshot(newest)?;
-        more |= self.step_sweep()?;
-        self.evictions += 1;
-        if self.evictions.is_multiple_of(8) {
-            self.state.mvcc.evict(self.flusher.flushed(), 0, SLICE_KEYS_MAX);
-        }
-        Ok(more)
-    }
-
-    fn step_flush(&mut self, applied: Index, in_store: Index) -> Result<bool, String> {
-        let due = applied >= in_store + self.flush_entries || self.flusher.waiting() > 0 || self.wants_snapshot;
-        if self.flush.is_none() && applied > in_store && due {
-            self.flush = self.flusher.begin(self.state.to_meta());
-        }
-        let Some(flush) = &mut self.flush else { return Ok(false) };
-        let entries = flush.slice(&self.state.mvcc).map_err(say("flush"))?;
-        if !entries.is_empty() {
-            let batch = flush.batch(&entries);
-            if !batch.is_empty() {
-                self.store.commit(batch).map_err(say("flush"))?;
-            }
-            return Ok(true);
-        }
-        if let Some(flush) = self.flush.take() {
-            let finished = flush.finish(&self.flusher).map_err(say("flush"))?;
-            for batch in finished.batches {
-                self.store.commit(batch).map_err(say("flush"))?;
-            }
-            self.flusher.flushed_with(&self.store, finished.applied).map_err(say("flush"))?;
-            self.state.mvcc.set_flushed(finished.applied.revision);
-        }
-        Ok(true)
-    }
-
-    fn step_snapshot(&mut self, newest: Index) -> Result<bool, String> {
-        if self.builder.is_none() && self.wants_snapshot && self.flush.is_none() && !self.fetching {
-            self.wants_snapshot = false;
-            let Some(applied) = self.flusher.applied().filter(|applied| applied.index > newest) else {
-                return Ok(false);
-            };
-            let meta = applied.state(&self.store).map_err(say("snapshot"))?;
-            let previous = self.snapshots.last();
-            self.builder = Some(Builder::new(self.disk.clone(), SNAP_DIR, self.id, applied, meta, previous));
-        }
-        let Some(builder) = &mut self.builder else { return Ok(false) };
-        if builder.step(&self.store).map_err(|error| format!("snapshot: {error}"))? {
-            return Ok(true);
-        }
-        let builder = self.builder.take().expect("it was there above");
-        let manifest = builder.finish().map_err(|error| format!("snapshot: {error}"))?;
-        let (index, term) = (manifest.index(), manifest.term());
-        self.snapshots.push(manifest);
-        let drop = self.snapshots.len().saturating_sub(self.snapshots_kept);
-        self.snapshots.drain(..drop);
-        if !self.fetching {
-            let kept: Vec<&Manifest> = self.snapshots.iter().collect();
-            snapshot::collect_garbage(&self.disk, SNAP_DIR, &kept).map_err(say("garbage"))?;
-        }
-        let trim = self.snapshots.first().map_or(0, Manifest::index);
-        self.wal_queue.push(WalAsk::Snapshot { index, term, trim });
-        Ok(true)
-    }
-
-    fn step_sweep(&mut self) -> Result<bool, String> {
-        if let Some(job) = &mut self.hash {
-            match job.step(&self.state.mvcc) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let job = self.hash.take().expect("it was there above");
-                    let hash = job.finish(&Blocks(&self.store)).map_err(say("hash"))?;
-                    self.state.mvcc.remember_hash(hash);
-                }
-                // Compacted meanwhile: its hash is never asked for any more.
-                Err(_) => self.hash = None,
-            }
-            return Ok(true);
-        }
-        let mut more = false;
-        if self.flush.is_none() && !self.flusher.is_full() {
-            let compacted = self.state.mvcc.compact_revision();
-            let sweep = self.state.mvcc.sweep(self.hub.cursor(), SLICE_KEYS_MAX);
-            more = !sweep.removed.is_empty() && !sweep.done;
-            self.hash = sweep.hash;
-            self.flusher.removed(compacted, sweep.removed);
-        }
-        if self.builder.is_none() {
-            more |= self.flusher.remove_some(&self.store).map_err(say("sweep"))?;
-        }
-        Ok(more)
-    }
-
     /// Ends in good order: all that was asked is written, the store is flushed and closed, and the log says so.
     pub(super) fn close(mut self, machine: &mut Machine) -> Result<(), String> {
         if let Some(builder) = self.builder.take() {
@@ -695,22 +464,3 @@ const SETTLES_MAX: usize = 1_000;
 
 /// Ids of commands that no client waits for begin here.
 const OWN_COMMANDS: u64 = 1 << 63;
-
-/// The state in a store that is there, if it may be used.
-fn reuse(
-    folder: Option<StoreFolder>,
-    boot: &str,
-    base: &Base<SimDisk>,
-) -> Result<(SimStore, State, Flusher), Unusable> {
-    let damaged = |error: Fatal| Unusable::Damaged(error.to_string());
-    let found = folder.ok_or(Unusable::Absent)?;
-    let recovered = &base.recovered;
-    usable::folder(&Folder { made_in: &found.made_in, boot, clean: recovered.clean })?;
-    let applied = Applied::load(&found.store).map_err(damaged)?;
-    let applied = usable::applied(applied.as_ref(), recovered.clean, recovered.first_index, base.last_index())?;
-    if let Some(term) = term_at(recovered, applied.index).filter(|term| *term != applied.term) {
-        return Err(Unusable::Damaged(format!("its term {} is not the log's {term}", applied.term)));
-    }
-    let (state, flusher) = restore::restore(&found.store, &applied, u64::MAX).map_err(damaged)?;
-    Ok((found.store, state, flusher))
-}
