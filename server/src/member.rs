@@ -27,7 +27,7 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes};
 use mechi_replica::lease::lessor::Remaining;
-use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
+use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, LOG_MEMORY_BYTES_MAX};
 use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
@@ -186,6 +186,7 @@ impl Member {
                     tick_ms: millis(tick),
                     heartbeat_ticks: 1,
                     election_ticks: ticks(config.election_timeout, tick),
+                    log_memory_bytes: LOG_MEMORY_BYTES_MAX,
                 },
                 tail,
                 applied: applied.0,
