@@ -30,6 +30,9 @@ pub struct ReplicaConfig {
     pub heartbeat_ticks: usize,
     /// Ticks without a leader after which a member campaigns, at the least; below twice that, at the most.
     pub election_ticks: usize,
+    /// Bytes of applied entries kept in memory for members that lag a little; at most
+    /// [`crate::limits::LOG_MEMORY_BYTES_MAX`].
+    pub log_memory_bytes: usize,
 }
 
 /// The log as recovery found it.

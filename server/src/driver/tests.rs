@@ -4,6 +4,7 @@ use super::*;
 use crate::wal_thread::{Log, Written};
 use mechi_proto::etcdserverpb::PutRequest;
 use mechi_proto::mechipb;
+use mechi_replica::limits::LOG_MEMORY_BYTES_MAX;
 use mechi_replica::replica::{LogTail, ReplicaConfig};
 use mechi_replica::wal::record::Record;
 use parking_lot::Mutex;
@@ -67,6 +68,7 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
                 tick_ms: 10,
                 heartbeat_ticks: 1,
                 election_ticks: 10,
+                log_memory_bytes: LOG_MEMORY_BYTES_MAX,
             },
             tail: LogTail::default(),
             applied: 0,

@@ -4,7 +4,7 @@ use super::*;
 use crate::apply::LeaseEvent;
 use crate::command::decode;
 use crate::effect::Entry;
-use crate::limits::{DIGEST_EVERY, LEASE_PAUSE_GRACE_MS};
+use crate::limits::{DIGEST_EVERY, LEASE_PAUSE_GRACE_MS, LOG_MEMORY_BYTES_MAX};
 use crate::types::LeaseId;
 use mechi_proto::etcdserverpb::LeaseCheckpoint;
 
@@ -34,6 +34,7 @@ fn config(voters: u64, leases: Vec<mechipb::Lease>) -> MemberConfig {
             tick_ms: TICK,
             heartbeat_ticks: 1,
             election_ticks: 10,
+            log_memory_bytes: LOG_MEMORY_BYTES_MAX,
         },
         tail: LogTail::default(),
         applied: 0,

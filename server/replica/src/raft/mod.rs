@@ -233,7 +233,7 @@ impl Node {
         if self.config.voters.len() + self.config.learners.len() == 1 {
             return store.shrink(applied, 0);
         }
-        store.shrink(pinned, LOG_MEMORY_BYTES_MAX);
+        store.shrink(pinned, self.config.log_memory_bytes.min(LOG_MEMORY_BYTES_MAX));
         store.shrink(applied, LOG_MEMORY_PINNED_BYTES_MAX);
     }
 

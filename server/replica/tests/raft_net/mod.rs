@@ -5,6 +5,7 @@ use mechi_proto::mechipb::{Command, command::Request};
 use mechi_replica::command::decode;
 use mechi_replica::effect::{Effect, Entry, HardState};
 use mechi_replica::input::{Input, ReadId, Ticket};
+use mechi_replica::limits::LOG_MEMORY_BYTES_MAX;
 use mechi_replica::replica::{LogTail, Replica, ReplicaConfig};
 use mechi_replica::types::{Index, MemberId, MonoMillis, Term};
 use mechi_replica::wal::record::Record;
@@ -93,6 +94,7 @@ impl Net {
             tick_ms: TICK_MS,
             heartbeat_ticks: 1,
             election_ticks: 10,
+            log_memory_bytes: LOG_MEMORY_BYTES_MAX,
         };
         tail.hard_state.commit = tail.hard_state.commit.max(base.0);
         let mut replica = Replica::new(config, tail, base.0).expect("a disk that was written in order");
