@@ -6,11 +6,14 @@ use super::workload::Book;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What two readings of the clock on two sides of one lease may differ by, beside the round trip: members count
 /// milliseconds.
 const CLOCK_SLACK: Duration = Duration::from_millis(5);
+
+/// How late a lease may end that nobody renews, while a leader judges it.
+const OVERDUE_MAX: Duration = Duration::from_secs(60);
 
 /// How much of everything was seen.
 #[derive(Debug, Default)]
@@ -26,9 +29,11 @@ pub struct Counts {
     pub renewals: usize,
     /// Leases that were granted.
     pub leases: usize,
-    /// The longest time from a lease's last promise's end to its end as it was seen; the outage is in it.
+    /// Leases whose end was due in peace.
+    pub due: usize,
+    /// The longest that one of those outlived its last promise, and the time that a leader gave it anew after harm.
     pub overdue_max: Duration,
-    /// The median of those.
+    /// The median of all.
     pub overdue_p50: Duration,
 }
 
@@ -78,8 +83,8 @@ impl<'a> History<'a> {
     }
 }
 
-/// Checks everything that the clients wrote down.
-pub fn book(book: &Book, history: &History<'_>, witnesses: &[&Seen]) -> Result<Counts> {
+/// Checks everything that the clients wrote down; `harm` is when harm was done, from and to.
+pub fn book(book: &Book, history: &History<'_>, witnesses: &[&Seen], harm: &[(Instant, Instant)]) -> Result<Counts> {
     ensure!(book.wrong.is_empty(), "{:#?}", book.wrong);
     let mut counts = Counts::default();
     writes(&book.writes, history, &mut counts)?;
@@ -87,7 +92,7 @@ pub fn book(book: &Book, history: &History<'_>, witnesses: &[&Seen]) -> Result<C
         check_read(read, history).with_context(|| format!("{read:?}"))?;
     }
     counts.reads = book.reads.len();
-    leases(&book.leases, witnesses, &mut counts)?;
+    leases(&book.leases, witnesses, harm, &mut counts)?;
     Ok(counts)
 }
 
@@ -197,7 +202,7 @@ fn check_read(read: &Read, history: &History<'_>) -> Result<()> {
     Ok(())
 }
 
-fn leases(leases: &[Lease], witnesses: &[&Seen], counts: &mut Counts) -> Result<()> {
+fn leases(leases: &[Lease], witnesses: &[&Seen], harm: &[(Instant, Instant)], counts: &mut Counts) -> Result<()> {
     let mut overdue = Vec::new();
     for lease in leases {
         let ttl = Duration::from_secs(lease.ttl);
@@ -211,8 +216,16 @@ fn leases(leases: &[Lease], witnesses: &[&Seen], counts: &mut Counts) -> Result<
             }
         }
         let promised = lease.promises.iter().map(|(_, answered)| *answered + ttl).max().expect("the grant is one");
-        overdue.push(ended.saturating_duration_since(promised));
+        // A new leader gives every lease its whole time anew, and there may be one as long as harm is done.
+        let lived = harm.iter().filter(|(from, to)| from < ended && *to > lease.promises[0].0);
+        let due = lived.map(|(_, to)| *to + ttl).fold(promised, Instant::max);
+        if *ended >= due {
+            let late = ended.duration_since(due);
+            ensure!(late < OVERDUE_MAX, "it ended {late:?} late: {lease:?}");
+            overdue.push(late);
+        }
     }
+    counts.due = overdue.len();
     overdue.sort();
     counts.leases = leases.len();
     counts.renewals = leases.iter().map(|lease| lease.promises.len() - 1).sum();

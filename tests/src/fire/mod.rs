@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::process::Kind;
 use crate::rng::Rng;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ pub struct Fire {
     writes: u64,
     round: u64,
     effects: BTreeMap<&'static str, u64>,
+    /// When harm began, and when what was harmed served again; the last may go on.
+    harm: Vec<(Instant, Option<Instant>)>,
     began: Instant,
 }
 
@@ -75,19 +77,28 @@ impl Fire {
             writes: number("MECHI_FIRE_WRITES").unwrap_or(writes),
             round: 0,
             effects: BTreeMap::new(),
+            harm: Vec::new(),
             began: Instant::now(),
         }
     }
 
     /// Lets the clients work; returns whether another round of harm follows.
     pub async fn goes_on(&mut self) -> bool {
+        self.end_harm();
         let enough = self.round >= self.rounds && self.load.acknowledged() >= self.writes;
         if enough || self.round >= self.rounds * ROUNDS_FACTOR_MAX {
             return false;
         }
         self.round += 1;
         self.progress(self.writes / self.rounds / 2).await;
+        self.harm.push((Instant::now(), None));
         true
+    }
+
+    fn end_harm(&mut self) {
+        if let Some((_, end)) = self.harm.last_mut() {
+            end.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Waits until `more` writes were acknowledged.
@@ -118,6 +129,16 @@ impl Fire {
     /// All members but these.
     pub fn others(&self, but: &[usize]) -> Vec<usize> {
         (0..self.cluster.members.len()).filter(|n| !but.contains(n)).collect()
+    }
+
+    /// Asks the leader to hand over.
+    ///
+    /// - Errors: it leads no more, or the next one did not catch up in time.
+    pub async fn move_leader(&self, from: usize, to: usize) -> Result<()> {
+        let target_id = self.cluster.status(to).await?.header.map_or(0, |header| header.member_id);
+        let mut client = Client::connect(&self.cluster.members[from].endpoint()).await?;
+        client.maintenance.move_leader(pb::MoveLeaderRequest { target_id }).await?;
+        Ok(())
     }
 
     /// One of the members that do not lead.
@@ -166,19 +187,22 @@ impl Fire {
         let history = check::History::new(first)?;
         ensure!(history.revision() == end, "the watches end at {}, the members at {end}", history.revision());
         for member in &self.cluster.members {
-            let whole = tokio::time::timeout(SOON, witness::whole(&member.endpoint(), end)).await??;
+            let whole = tokio::time::timeout(SOON, witness::whole(&member.endpoint(), end)).await?;
+            let whole = whole.with_context(|| format!("watch {} from the beginning", member.name))?;
             same(first, &whole, &format!("the history of {}", member.name))?;
-            let all = all(&member.endpoint()).await?;
+            let all = all(&member.endpoint()).await.with_context(|| format!("list all of {}", member.name))?;
             ensure!(all == history.end(), "{} holds other than its history says", member.name);
         }
         let book = self.load.shared.book.lock().expect("no client panics");
-        let counts = check::book(&book, &history, &seen)?;
+        let now = Instant::now();
+        let harm: Vec<_> = self.harm.iter().map(|(from, to)| (*from, to.unwrap_or(now))).collect();
+        let counts = check::book(&book, &history, &seen, &harm)?;
         drop(book);
         ensure!(!self.all_logs(usize::MAX).contains("panicked"), "a member panicked");
         println!(
             "fire: {}: {} rounds in {:.0?}, {:?}; {} acknowledged writes, {} that changed nothing, {} refused, {} unknown \
-             ({} of them done), {} reads; {} changes seen by {} watches over {} streams; {} leases, {} renewals, ended \
-             late by {:.1?} at the median and {:.1?} at most",
+             ({} of them done), {} reads; {} changes seen by {} watches over {} streams; {} leases, {} renewals, none \
+             ended early, {} that ended in peace were late by {:.1?} at the median and {:.1?} at most",
             self.name,
             self.round,
             self.began.elapsed(),
@@ -194,6 +218,7 @@ impl Fire {
             seen.iter().map(|seen| seen.streams).sum::<u64>(),
             counts.leases,
             counts.renewals,
+            counts.due,
             counts.overdue_p50,
             counts.overdue_max,
         );

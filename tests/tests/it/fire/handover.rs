@@ -1,16 +1,9 @@
 //! Handovers in a row, asked for and at SIGTERM: each raises the term by one, and clients lose nothing.
 
-use mechi_proto::etcdserverpb as pb;
-use mechi_tests::client::Client;
 use mechi_tests::fire::Fire;
 
-/// Term and id, as the leader tells them.
 async fn term(fire: &Fire, leader: usize) -> u64 {
     fire.cluster.status(leader).await.expect("tells").raft_term
-}
-
-async fn id(fire: &Fire, n: usize) -> u64 {
-    fire.cluster.status(n).await.expect("tells").header.expect("a header").member_id
 }
 
 /// The machine may be so busy that there are elections besides.
@@ -25,9 +18,8 @@ async fn leadership_moves_on_and_on() {
     while fire.goes_on().await {
         let old = fire.leader().await;
         let next = *fire.rng.pick(&fire.others(&[old]));
-        let (before, target_id) = (term(&fire, old).await, id(&fire, next).await);
-        let mut client = Client::connect(&fire.cluster.members[old].endpoint()).await.expect("answers");
-        match client.maintenance.move_leader(pb::MoveLeaderRequest { target_id }).await {
+        let before = term(&fire, old).await;
+        match fire.move_leader(old, next).await {
             Ok(_) => {
                 let now = fire.leader().await;
                 let after = term(&fire, now).await;
