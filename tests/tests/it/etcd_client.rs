@@ -22,6 +22,10 @@ const SKIPPED: [(&str, &str); 9] = [
     ("test_cluster", "ignored by the suite itself: it needs four named hosts"),
 ];
 
+/// Tests that ask one member and tell another, and so pass against a cluster, real etcds too, only as it happens.
+const ONE_MEMBER_ONLY: [(&str, &str); 1] =
+    [("test_move_leader", "it asks whichever member comes to hand over, and only the leader can")];
+
 #[test]
 fn the_suite_of_the_rust_client_passes() {
     let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
@@ -29,11 +33,11 @@ fn the_suite_of_the_rust_client_passes() {
     let suite = oracle::dir().join("etcd-client-0.21.1");
     assert!(suite.exists(), "{} is missing: run tests/oracles.sh first", suite.display());
     let binaries = build(&copy_for(&suite));
-    run(&binaries, "one member", &server.endpoint());
-    run(&binaries, "three members", &cluster.endpoints());
+    run(&binaries, "one member", &server.endpoint(), &[]);
+    run(&binaries, "three members", &cluster.endpoints(), &ONE_MEMBER_ONLY);
 }
 
-fn run(binaries: &[PathBuf], servers: &str, endpoints: &str) {
+fn run(binaries: &[PathBuf], servers: &str, endpoints: &str, left_out: &[(&str, &str)]) {
     let mut results = BTreeMap::new();
     for binary in binaries {
         let listed = output(Command::new(binary).args(["--list", "--format=terse"]));
@@ -43,6 +47,10 @@ fn run(binaries: &[PathBuf], servers: &str, endpoints: &str) {
         }
         // Every test runs by itself, also those that are expected to fail: a skip that is no longer needed is found.
         for name in names {
+            if let Some((name, reason)) = left_out.iter().find(|(left_out, _)| *left_out == name) {
+                println!("etcd-client, {servers}: {name} left out: {reason}");
+                continue;
+            }
             let ran = Command::new(binary)
                 .env(ENDPOINTS, endpoints)
                 .args(["--exact", name, "--include-ignored", "--test-threads=1"])
@@ -68,7 +76,7 @@ fn run(binaries: &[PathBuf], servers: &str, endpoints: &str) {
     for (name, _) in SKIPPED {
         assert!(results.contains_key(name), "{name} is on the list of skipped tests, but the suite has no such test");
     }
-    assert!(passes >= 18, "only {passes} tests ran");
+    assert!(passes >= 18 - left_out.len(), "only {passes} tests ran");
     assert!(wrong.is_empty(), "{servers}: {wrong}");
 }
 
