@@ -41,6 +41,9 @@ pub const EVIDENCE_YOUNG: Duration = Duration::from_secs(3600);
 /// Bytes of a local cluster's plan; a longer file is cut, and is then no plan.
 pub const LOCAL_PLAN_BYTES_MAX: u64 = 64 << 10;
 
+/// Bytes of a local member's answer over HTTP that are read; what is looked for comes before.
+pub const LOCAL_ANSWER_BYTES_MAX: u64 = 1 << 20;
+
 /// Time before a local cluster's member that ended is started again; doubled with each end before it served.
 pub const LOCAL_BACKOFF_MIN: Duration = Duration::from_secs(1);
 

@@ -219,7 +219,7 @@ impl Node {
         let header = self.header(0);
         let lease = LeaseId(id);
         let ttl = self
-            .from_lessor(|leader| match leader {
+            .ask_lessor(|leader| match leader {
                 None => {
                     let driver = self.0.driver.clone();
                     Box::pin(async move { driver.keep_alive(lease).await })
@@ -239,7 +239,7 @@ impl Node {
         self.linearize().await?;
         let lease = LeaseId(id);
         let remaining = self
-            .from_lessor(|leader| match leader {
+            .ask_lessor(|leader| match leader {
                 None => {
                     let driver = self.0.driver.clone();
                     Box::pin(async move { driver.time_to_live(lease).await })
@@ -264,7 +264,7 @@ impl Node {
     /// Asks whoever judges leases, this member (`None`) or another, and follows the leadership until there is an answer.
     ///
     /// - Errors: `NoLeader` or `Timeout` if nobody answered within the time of a request.
-    async fn from_lessor<T>(&self, ask: impl Fn(Option<MemberId>) -> Later<Result<T, Error>>) -> Result<T, Error> {
+    async fn ask_lessor<T>(&self, ask: impl Fn(Option<MemberId>) -> Later<Result<T, Error>>) -> Result<T, Error> {
         let asked = async {
             loop {
                 let leader = self.0.driver.role().leader.filter(|leader| leader.0 != self.0.member_id);

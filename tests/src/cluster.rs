@@ -36,6 +36,21 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Starts `count` members that talk to each other without proxies, and waits until all serve: for measuring.
+    pub fn direct(kind: Kind, count: usize, flags: &[&str]) -> Result<Self> {
+        let mut cluster = Self::describe(kind, count, flags)?;
+        cluster.proxies.clear();
+        let url = |member: &Server| format!("http://127.0.0.1:{}", member.peer_port);
+        let all: Vec<_> = cluster.members.iter().map(|member| format!("{}={}", member.name, url(member))).collect();
+        for member in &mut cluster.members {
+            member.advertised_peer_url = None;
+            member.initial_cluster = Some(all.join(","));
+        }
+        (0..count).try_for_each(|n| cluster.spawn_only(n))?;
+        cluster.members.iter_mut().try_for_each(Server::wait_ready)?;
+        Ok(cluster)
+    }
+
     /// Makes the proxies and describes the members; none runs yet.
     pub fn describe(kind: Kind, count: usize, flags: &[&str]) -> Result<Self> {
         let temp = tempfile::Builder::new().prefix("mechi-cluster-").tempdir()?;

@@ -11,5 +11,6 @@ pub mod proxy;
 pub mod raw;
 pub mod rng;
 pub mod run;
+pub mod sim;
 pub mod wire;
 pub mod watching;

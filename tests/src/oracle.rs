@@ -31,13 +31,13 @@ fn need(name: &str) -> PathBuf {
     path
 }
 
-/// The `mechi` binary of this build, beside the test binary.
+/// The `mechi` binary of this build: beside this program, or one folder above a test's.
 pub fn mechi() -> PathBuf {
     if let Some(path) = std::env::var_os("MECHI_BIN") {
         return path.into();
     }
-    let exe = std::env::current_exe().expect("the test binary has a path");
-    let path = exe.ancestors().nth(2).expect("target/PROFILE/deps/it").join("mechi");
-    assert!(path.exists(), "{} is missing: run `cargo build -p mechi-server` first", path.display());
-    path
+    let exe = std::env::current_exe().expect("a program has a path");
+    // target/PROFILE/NAME or target/PROFILE/deps/NAME.
+    let found = exe.ancestors().skip(1).take(2).map(|folder| folder.join("mechi")).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("no mechi near {}: run `cargo build -p mechi-server` first", exe.display()))
 }

@@ -62,7 +62,8 @@ pub const COMPACTION_HASH_BYTES_MAX: u64 = 256 << 20;
 /// Reads that wait for a read point on one member; above: `too many requests`.
 pub const PENDING_READS_MAX: usize = 65_536;
 
-/// Milliseconds after which an unanswered read round is asked again under a fresh context (etcd: 500).
+/// Milliseconds after which an unanswered read round is asked again under a fresh context (etcd: 500); doubled for each
+/// round in a row that stays unanswered.
 pub const READ_ROUND_RETRY_MS: u64 = 500;
 
 /// Milliseconds, beside two election timeouts, after which a read without a read point is refused (etcd: 5 s).

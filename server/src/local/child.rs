@@ -1,6 +1,7 @@
 //! One member's process: started in a process group of its own, asked over its client port, stopped by signal.
 
 use super::plan::Plan;
+use crate::limits::LOCAL_ANSWER_BYTES_MAX;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
@@ -18,9 +19,6 @@ pub const FOLLOWS_PARENT: &str = "MECHI_LOCAL_MEMBER";
 
 /// How long a member may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Bytes of an answer that are read; what is searched for comes before.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// A member of a local cluster.
 pub struct Member {
@@ -123,7 +121,7 @@ impl Member {
             let mut stream = TcpStream::connect(&self.endpoint).await?;
             stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.endpoint).as_bytes()).await?;
             let mut answer = Vec::new();
-            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+            stream.take(LOCAL_ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
             std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
         };
         timeout(ANSWER_TIMEOUT, exchange).await.ok()?.ok()

@@ -440,7 +440,7 @@ impl Work {
             return Ok(true);
         }
         if let Some(flush) = self.flush.take() {
-            let finished = flush.finish()?;
+            let finished = flush.finish(&self.flusher)?;
             for batch in finished.batches {
                 let began = Instant::now();
                 self.store.commit(batch)?;

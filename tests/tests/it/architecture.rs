@@ -81,9 +81,9 @@ fn each_foreign_type_stays_behind_its_own_border() {
         "sled is used through the trait Store"
     );
     assert_eq!(
-        strangers(&sources, "server/", &["server/src/grpc/"], &["tonic"]),
+        strangers(&sources, "server/", &["server/src/grpc/", "server/src/peer/"], &["tonic"]),
         none,
-        "a gRPC status is made at the edge; behind it there is outcome::Error"
+        "a gRPC status is made at the two edges; behind them there is outcome::Error"
     );
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Proposals {
     clients: Queue,
     /// The leader's own wishes, which wait apart.
     wishes: Queue,
+    /// The term that this member was last seen to lead.
+    leads: Option<Term>,
     open: Open,
     forwarded: Forwarded,
     answers: Vec<Effect>,
@@ -76,6 +78,7 @@ impl Proposals {
             wall_ms: 0,
             clients: Queue::default(),
             wishes: Queue::default(),
+            leads: None,
             open: Open::default(),
             forwarded: Forwarded::default(),
             answers: Vec::new(),
@@ -128,8 +131,11 @@ impl Proposals {
             let refused = self.wishes.drain().map(|command| Effect::Refuse { id: command.id, why: Error::NotLeader });
             self.answers.extend(refused);
         }
-        let lost = self.open.unbind(leads);
-        self.answers.extend(lost.into_iter().map(|id| Effect::Unknown { id, why: Error::LeaderChanged }));
+        if self.leads != leads {
+            self.leads = leads;
+            let lost = self.open.unbind(leads);
+            self.answers.extend(lost.into_iter().map(|id| Effect::Unknown { id, why: Error::LeaderChanged }));
+        }
     }
 
     /// Takes what this leader shall append now: own batches that are not in its log, others', and one new one.

@@ -21,6 +21,9 @@ pub(super) struct Reads {
     boot: u64,
     timeout_ms: u64,
     attempts: u64,
+    /// How long the next round waits for its answer: longer after each that was given up, since over a slow link every
+    /// answer would else come to a round that is gone.
+    patience_ms: u64,
     waiting: VecDeque<Waiting>,
     round: Option<Round>,
 }
@@ -41,7 +44,8 @@ struct Round {
 impl Reads {
     /// Starts without reads; a read waits `timeout_ms` at most.
     pub(super) fn new(member: MemberId, boot: u64, timeout_ms: u64) -> Self {
-        Self { member, boot, timeout_ms, attempts: 0, waiting: VecDeque::new(), round: None }
+        let patience_ms = READ_ROUND_RETRY_MS;
+        Self { member, boot, timeout_ms, attempts: 0, patience_ms, waiting: VecDeque::new(), round: None }
     }
 
     /// Lets a read wait for the next round.
@@ -81,16 +85,23 @@ impl Reads {
     /// Ends the round that `context` names; an answer to a round that was given up finds nothing.
     pub(super) fn answered(&mut self, context: &[u8]) -> Vec<ReadId> {
         match self.round.take_if(|round| round.context == context) {
-            Some(round) => round.reads.into_iter().map(|read| read.id).collect(),
+            Some(round) => {
+                self.patience_ms = READ_ROUND_RETRY_MS;
+                round.reads.into_iter().map(|read| read.id).collect()
+            }
             None => Vec::new(),
         }
     }
 
     /// Gives the round up if term or leader changed since, or if it waits too long; its reads wait again, first.
     pub(super) fn check(&mut self, now: MonoMillis, term: Term, leader: u64) {
-        let given_up = self.round.take_if(|round| {
-            (round.term, round.leader) != (term, leader) || now.0 >= round.since.0 + READ_ROUND_RETRY_MS
-        });
+        let Some(round) = &self.round else { return };
+        let changed = (round.term, round.leader) != (term, leader);
+        if !changed && now.0 < round.since.0 + self.patience_ms {
+            return;
+        }
+        self.patience_ms = if changed { READ_ROUND_RETRY_MS } else { (self.patience_ms * 2).min(self.timeout_ms) };
+        let given_up = self.round.take();
         for read in given_up.into_iter().flat_map(|round| round.reads).rev() {
             self.waiting.push_front(read);
         }
@@ -158,6 +169,28 @@ mod tests {
         assert!(reads.wants_round());
         assert_eq!(reads.overdue(MonoMillis(4_999)), []);
         assert_eq!(reads.overdue(MonoMillis(5_000)), [ReadId(1)]);
+    }
+
+    #[test]
+    fn an_answer_that_takes_longer_than_a_round_waits_is_met_in_the_end() {
+        let mut reads = reads();
+        offer(&mut reads, 1, 0);
+        let (slow_ms, mut now, mut rounds) = (READ_ROUND_RETRY_MS * 3, 0, 0);
+        loop {
+            let context = reads.begin(MonoMillis(now), 1, 1);
+            rounds += 1;
+            reads.check(MonoMillis(now + slow_ms), 1, 1);
+            if !reads.wants_round() {
+                assert_eq!(reads.answered(&context), [ReadId(1)]);
+                break;
+            }
+            now += slow_ms;
+        }
+        assert_eq!(rounds, 3);
+        offer(&mut reads, 2, now);
+        reads.begin(MonoMillis(now), 1, 1);
+        reads.check(MonoMillis(now + READ_ROUND_RETRY_MS), 1, 1);
+        assert!(reads.wants_round(), "an answer restores the patience of the beginning");
     }
 
     #[test]

@@ -37,7 +37,8 @@ struct Removal {
 pub struct Flush {
     meta: StateMeta,
     next: Revision,
-    tally: Tally,
+    /// What it has brought into the store; what the store held before may shrink meanwhile.
+    added: Tally,
     builder: Builder,
     read_all: bool,
 }
@@ -66,8 +67,7 @@ impl Flusher {
             return None;
         }
         let next = Revision::new(self.flushed() + 1, 0);
-        let tally = self.applied.map_or(Tally::default(), |applied| applied.tally);
-        Some(Flush { meta, next, tally, builder: Builder::default(), read_all: false })
+        Some(Flush { meta, next, added: Tally::default(), builder: Builder::default(), read_all: false })
     }
 
     /// Remembers what a sweep took out of memory after the compaction at `compact_revision`.
@@ -160,19 +160,24 @@ impl Flush {
     pub fn batch(&mut self, entries: &[Entry]) -> Batch {
         let mut batch = Batch::default();
         for entry in entries {
-            self.tally.add(entry);
+            self.added.add(entry);
             self.builder.push(entry, &mut batch.puts);
         }
         batch
     }
 
-    /// The batches that end the flush, to be committed in order; the last one holds the applied record.
-    pub fn finish(mut self) -> Result<Finished, Fatal> {
+    /// The batches that end the flush, to be committed in order and before anything else; the last one holds the applied
+    /// record.
+    ///
+    /// - Shape: `flusher` is the one that began it. What it removed meanwhile is no longer in the store.
+    pub fn finish(mut self, flusher: &Flusher) -> Result<Finished, Fatal> {
         assert!(self.read_all, "a flush ends when all its changes are read");
         let mut records = Batch::default();
         self.builder.finish(&mut records.puts);
         let (applied, mut batches) = state_batches(&self.meta)?;
-        let applied = Applied { tally: self.tally, ..applied };
+        let mut tally = flusher.applied.map_or(Tally::default(), |applied| applied.tally);
+        tally.merge(&self.added);
+        let applied = Applied { tally, ..applied };
         batches.insert(0, records);
         let mut last = Batch::default();
         applied.put(&mut last);
@@ -214,7 +219,7 @@ impl Flusher {
                 store.commit(batch)?;
             }
         }
-        let finished = flush.finish()?;
+        let finished = flush.finish(self)?;
         for batch in finished.batches {
             store.commit(batch)?;
         }

@@ -1,0 +1,105 @@
+//! The keeper of store and snapshots: flush, snapshot, sweep and evict, a slice at a time.
+
+use super::*;
+
+impl Process {
+    /// Does one slice of what the keeper of store and snapshots does; returns whether there is more to do at once.
+    pub(in crate::sim) fn keep(&mut self) -> Result<bool, String> {
+        let applied = self.state.applied_index;
+        let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
+        let newest = self.snapshots.last().map_or(0, Manifest::index);
+        if self.builder.is_none() && !self.fetching && applied >= newest + self.snapshot_entries {
+            self.wants_snapshot = true;
+        }
+        let mut more = self.step_flush(applied, in_store)?;
+        more |= self.step_snapshot(newest)?;
+        more |= self.step_sweep()?;
+        self.evictions += 1;
+        if self.evictions.is_multiple_of(8) {
+            self.state.mvcc.evict(self.flusher.flushed(), 0, SLICE_KEYS_MAX);
+        }
+        Ok(more)
+    }
+
+    pub(super) fn step_flush(&mut self, applied: Index, in_store: Index) -> Result<bool, String> {
+        let due = applied >= in_store + self.flush_entries || self.flusher.waiting() > 0 || self.wants_snapshot;
+        if self.flush.is_none() && applied > in_store && due {
+            self.flush = self.flusher.begin(self.state.to_meta());
+        }
+        let Some(flush) = &mut self.flush else { return Ok(false) };
+        let entries = flush.slice(&self.state.mvcc).map_err(say("flush"))?;
+        if !entries.is_empty() {
+            let batch = flush.batch(&entries);
+            if !batch.is_empty() {
+                self.store.commit(batch).map_err(say("flush"))?;
+            }
+            return Ok(true);
+        }
+        if let Some(flush) = self.flush.take() {
+            let finished = flush.finish(&self.flusher).map_err(say("flush"))?;
+            for batch in finished.batches {
+                self.store.commit(batch).map_err(say("flush"))?;
+            }
+            self.flusher.flushed_with(&self.store, finished.applied).map_err(say("flush"))?;
+            self.state.mvcc.set_flushed(finished.applied.revision);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn step_snapshot(&mut self, newest: Index) -> Result<bool, String> {
+        if self.builder.is_none() && self.wants_snapshot && self.flush.is_none() && !self.fetching {
+            self.wants_snapshot = false;
+            let Some(applied) = self.flusher.applied().filter(|applied| applied.index > newest) else {
+                return Ok(false);
+            };
+            let meta = applied.state(&self.store).map_err(say("snapshot"))?;
+            let previous = self.snapshots.last();
+            self.builder = Some(Builder::new(self.disk.clone(), SNAP_DIR, self.id, applied, meta, previous));
+        }
+        let Some(builder) = &mut self.builder else { return Ok(false) };
+        if builder.step(&self.store).map_err(|error| format!("snapshot: {error}"))? {
+            return Ok(true);
+        }
+        let builder = self.builder.take().expect("it was there above");
+        let manifest = builder.finish().map_err(|error| format!("snapshot: {error}"))?;
+        let (index, term) = (manifest.index(), manifest.term());
+        self.snapshots.push(manifest);
+        let drop = self.snapshots.len().saturating_sub(self.snapshots_kept);
+        self.snapshots.drain(..drop);
+        if !self.fetching {
+            let kept: Vec<&Manifest> = self.snapshots.iter().collect();
+            snapshot::collect_garbage(&self.disk, SNAP_DIR, &kept).map_err(say("garbage"))?;
+        }
+        let trim = self.snapshots.first().map_or(0, Manifest::index);
+        self.wal_queue.push(WalAsk::Snapshot { index, term, trim });
+        Ok(true)
+    }
+
+    pub(super) fn step_sweep(&mut self) -> Result<bool, String> {
+        if let Some(job) = &mut self.hash {
+            match job.step(&self.state.mvcc) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let job = self.hash.take().expect("it was there above");
+                    let hash = job.finish(&Blocks(&self.store)).map_err(say("hash"))?;
+                    self.state.mvcc.remember_hash(hash);
+                }
+                // Compacted meanwhile: its hash is never asked for any more.
+                Err(_) => self.hash = None,
+            }
+            return Ok(true);
+        }
+        let mut more = false;
+        if self.flush.is_none() && !self.flusher.is_full() {
+            let compacted = self.state.mvcc.compact_revision();
+            let sweep = self.state.mvcc.sweep(self.hub.cursor(), SLICE_KEYS_MAX);
+            more = !sweep.removed.is_empty() && !sweep.done;
+            self.hash = sweep.hash;
+            self.flusher.removed(compacted, sweep.removed);
+        }
+        if self.builder.is_none() {
+            more |= self.flusher.remove_some(&self.store).map_err(say("sweep"))?;
+        }
+        Ok(more)
+    }
+}
