@@ -73,13 +73,23 @@ impl Fire {
             rng: Rng::new(seed ^ 0xf1e),
             name,
             seed,
-            rounds: number("MECHI_FIRE_ROUNDS").unwrap_or(rounds),
+            rounds: Self::rounds_wanted(rounds),
             writes: number("MECHI_FIRE_WRITES").unwrap_or(writes),
             round: 0,
             effects: BTreeMap::new(),
             harm: Vec::new(),
             began: Instant::now(),
         }
+    }
+
+    /// Rounds that were asked for, or as many as a quick run has.
+    pub fn rounds_wanted(quick: u64) -> u64 {
+        number("MECHI_FIRE_ROUNDS").unwrap_or(quick)
+    }
+
+    /// Leaves all but one of so many parts of the harm to other clusters.
+    pub fn divide(&mut self, parts: u64) {
+        (self.rounds, self.writes) = (self.rounds.div_ceil(parts), self.writes.div_ceil(parts));
     }
 
     /// Lets the clients work; returns whether another round of harm follows.
@@ -139,6 +149,19 @@ impl Fire {
         let mut client = Client::connect(&self.cluster.members[from].endpoint()).await?;
         client.maintenance.move_leader(pb::MoveLeaderRequest { target_id }).await?;
         Ok(())
+    }
+
+    /// Makes a member the leader.
+    pub async fn lead(&self, n: usize) {
+        let deadline = Instant::now() + SOON;
+        let mut leader = self.leader().await;
+        while leader != n {
+            assert!(Instant::now() < deadline, "{}: member {n} does not come to lead", self.name);
+            if let Err(error) = self.move_leader(leader, n).await {
+                println!("{}: member {n} does not lead yet: {error}", self.name);
+            }
+            leader = self.leader().await;
+        }
     }
 
     /// One of the members that do not lead.

@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 /// Bytes that are taken at once.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Rounds of a quick run.
+const ROUNDS: u64 = 2;
+
+/// Rounds after which the small disk is full of what was acknowledged.
+const ROUNDS_PER_DISK: u64 = 4;
+
 /// Takes what is free; returns how many bytes that was.
 fn fill(filler: &Path) -> usize {
     let mut file = std::fs::File::create(filler).expect("the disk takes a name");
@@ -46,6 +52,13 @@ async fn disarm(endpoint: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_full_disk() {
+    let parts = Fire::rounds_wanted(ROUNDS).div_ceil(ROUNDS_PER_DISK);
+    for _ in 0..parts {
+        fill_and_free(parts).await;
+    }
+}
+
+async fn fill_and_free(parts: u64) {
     let mut cluster = Cluster::describe(Kind::Mechi, 3, &["--quota-backend-bytes=-1"]).expect("described");
     let home = cluster.members[0].home.clone();
     let disk = SmallDisk::mount(&home.join("disk"));
@@ -53,9 +66,14 @@ async fn one_full_disk() {
     cluster.members[0].wrapper = disk.enter();
     (0..3).for_each(|n| cluster.spawn_only(n).expect("it starts"));
     cluster.members.iter_mut().for_each(|member| member.wait_ready().expect("it serves"));
-    let mut fire = Fire::over("disk of one member full", cluster, 2, 600).await;
-    while fire.goes_on().await {
-        let is_leader = fire.leader().await == 0;
+    let mut fire = Fire::over("disk of one member full", cluster, ROUNDS, 600).await;
+    fire.divide(parts);
+    for round in 0.. {
+        if !fire.goes_on().await {
+            break;
+        }
+        let is_leader = round % 2 == 0;
+        fire.lead(if is_leader { 0 } else { 1 }).await;
         let filler = disk.path().join("filler");
         let taken = fill(&filler);
         assert!(taken > 0);
