@@ -27,7 +27,7 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes};
 use mechi_replica::lease::lessor::Remaining;
-use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, LOG_MEMORY_BYTES_MAX};
+use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
 use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
@@ -186,7 +186,7 @@ impl Member {
                     tick_ms: millis(tick),
                     heartbeat_ticks: 1,
                     election_ticks: ticks(config.election_timeout, tick),
-                    log_memory_bytes: LOG_MEMORY_BYTES_MAX,
+                    log_memory_bytes: usize::try_from(config.snapshot_log_bytes).unwrap_or(usize::MAX),
                 },
                 tail,
                 applied: applied.0,
@@ -241,6 +241,7 @@ impl Member {
             member: own,
             budget: MemoryBudget { limit: settings.resident_bytes },
             flush_age: config.store_flush_interval,
+            snapshot_log_bytes: config.snapshot_log_bytes,
         };
         let keeper = Keeper::start(keeper_config, state.clone(), store.clone(), flusher, snapshots, keeping);
         let keeper = Arc::new(keeper.context("start a thread")?);

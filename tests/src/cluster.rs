@@ -102,6 +102,15 @@ impl Cluster {
         self.members[n].kill()
     }
 
+    /// Whether member `n` has ended by itself; then it can be spawned again.
+    pub fn ended(&mut self, n: usize) -> bool {
+        let ended = self.members[n].wait_exit(Duration::ZERO).is_ok();
+        if ended {
+            self.pids.lock().expect("nobody panics with it")[n] = None;
+        }
+        ended
+    }
+
     /// SIGTERM, and waits until the process has ended.
     pub fn stop(&mut self, n: usize) -> Result<std::process::ExitStatus> {
         let status = self.members[n].stop();

@@ -195,6 +195,18 @@ fn keeps_after_delete(steps: &[pb::RequestOp], deleted: &mut bool) -> bool {
     })
 }
 
+/// Tells whether `op` may make the members of a real etcd differ: a member that is not asked for the answer leaves out a
+/// txn's ranges, and with them the check of their revisions, so that it writes what the member that was asked refuses
+/// (3.5.1, `removeNeedlessRangeReqs`).
+pub fn splits_etcd(op: &Op) -> bool {
+    let Op::Txn(txn) = op else { return false };
+    [&txn.success, &txn.failure].into_iter().any(|steps| {
+        let of_the_past =
+            |step: &pb::RequestOp| matches!(&step.request, Some(Request::RequestRange(range)) if range.revision != 0);
+        steps.iter().any(of_the_past)
+    })
+}
+
 /// The next operation of a history.
 pub fn op(rng: &mut Rng, known: Known) -> Op {
     let lease = rng.below(LEASES + 1) as i64;

@@ -16,6 +16,8 @@ mod bad_input;
 mod bad_watch;
 #[path = "it/cluster.rs"]
 mod cluster;
+#[path = "it/fire/mod.rs"]
+mod fire;
 #[path = "it/local.rs"]
 mod local;
 #[path = "it/crash.rs"]

@@ -147,7 +147,7 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 4 << 20;
 /// A snapshot is made when the log since the last one exceeds this part of the live bytes (1/n).
 pub const SNAPSHOT_LOG_FRACTION: u64 = 2;
 
-/// Bytes of log below which no snapshot is made, however small the data.
+/// Bytes of log below which no snapshot is made, however small the data, unless `--snapshot-log-bytes` says otherwise.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 
 /// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.

@@ -105,6 +105,7 @@ pub fn config(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Config, String
         metrics_extensive: flags.get("metrics") == "extensive",
         memory_limit: memory_limit(flags)?,
         store_flush_interval: value::duration("store-flush-interval", flags.get("store-flush-interval"))?,
+        snapshot_log_bytes: snapshot_log_bytes(flags)?,
         features: features(flags)?,
     })
 }
@@ -318,6 +319,18 @@ fn memory_limit(flags: &Flags) -> Result<u64, String> {
         ));
     }
     Ok(limit)
+}
+
+fn snapshot_log_bytes(flags: &Flags) -> Result<u64, String> {
+    let bytes =
+        value::parse_bytes(flags.get("snapshot-log-bytes")).map_err(|error| format!("--snapshot-log-bytes {error}"))?;
+    if bytes < limits::SNAPSHOT_LOG_BYTES_LEAST {
+        return Err(format!(
+            "--snapshot-log-bytes must be at least {}MiB (set to {bytes} bytes)",
+            limits::SNAPSHOT_LOG_BYTES_LEAST >> 20
+        ));
+    }
+    Ok(bytes)
 }
 
 fn features(flags: &Flags) -> Result<BTreeMap<&'static str, bool>, String> {

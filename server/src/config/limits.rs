@@ -51,6 +51,9 @@ pub const MEMORY_SHARE: u64 = 2;
 /// The least memory limit, in bytes; a smaller one is refused, since indexes and connections alone need as much.
 pub const MEMORY_LIMIT_MIN: u64 = 64 << 20;
 
+/// The least log before a snapshot, in bytes; with less a member would do little else.
+pub const SNAPSHOT_LOG_BYTES_LEAST: u64 = 1 << 20;
+
 /// Milliseconds of the longest election timeout, etcd's; a longer one is refused.
 pub const ELECTION_MS_MAX: u64 = 50_000;
 

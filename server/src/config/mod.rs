@@ -90,6 +90,8 @@ pub struct Config {
     pub memory_limit: u64,
     /// How long a change may wait until it is in the working store.
     pub store_flush_interval: Duration,
+    /// Bytes of log from which on a snapshot replaces it; as many are kept in memory for members that lag.
+    pub snapshot_log_bytes: u64,
     /// etcd's feature gates, every one of them; only shown in metrics.
     pub features: BTreeMap<&'static str, bool>,
 }

@@ -57,6 +57,7 @@ fn what_suites_and_kubeadm_pass_is_taken() {
         "--quota-backend-bytes=-1",
         "--log-outputs=stderr,default,stdout",
         "--memory-limit=512MiB",
+        "--snapshot-log-bytes=8MiB",
     ]);
     assert_eq!(config.initial_cluster["m1"], config.advertise_peer_urls);
     assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
@@ -64,6 +65,7 @@ fn what_suites_and_kubeadm_pass_is_taken() {
     assert_eq!(config.quota, Quota::Unlimited);
     assert_eq!(config.log.outputs, [LogOutput::Stderr, LogOutput::Stdout]);
     assert_eq!(config.memory_limit, 512 << 20);
+    assert_eq!(config.snapshot_log_bytes, 8 << 20);
     assert!(config.features["InitialCorruptCheck"]);
     assert_eq!(
         notices,
@@ -194,6 +196,7 @@ fn contradictions_and_dangers_end_the_start_with_a_sentence() {
         (&["--log-level=zzz"], "unrecognized level: \"zzz\""),
         (&["--log-outputs="], "--log-outputs must not name an empty output"),
         (&["--memory-limit=1MiB"], "--memory-limit must be at least 64MiB (set to 1048576 bytes)"),
+        (&["--snapshot-log-bytes=1"], "--snapshot-log-bytes must be at least 1MiB (set to 1 bytes)"),
         (&["x"], "\"x\" is not a valid flag"),
         (
             &["gateway", "start"],

@@ -2,6 +2,7 @@
 
 use mechi_replica::types::MemberId;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Status};
@@ -113,24 +114,26 @@ impl Hello {
     }
 }
 
+/// Texts that [`Once`] remembers: one trouble shows itself in a few forms that alternate.
+const TEXTS_MAX: usize = 4;
+
 /// Lets the same trouble be logged once in a while.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    last: Mutex<Option<(Instant, String)>>,
+    said: Mutex<VecDeque<(Instant, String)>>,
 }
 
 impl Once {
-    /// Whether this text may be logged now: another one, or long after the last.
+    /// Whether this text may be logged now: a new one, or long after it was logged last.
     pub(super) fn may_log(&self, text: &str) -> bool {
-        let mut last = self.last.lock();
-        let now = Instant::now();
-        let quiet = last.as_ref().is_some_and(|(at, said)| {
-            said == text && now.saturating_duration_since(*at) < crate::limits::PEER_LOG_PAUSE
-        });
-        if !quiet {
-            *last = Some((now, text.to_owned()));
+        let (mut said, now) = (self.said.lock(), Instant::now());
+        said.retain(|(at, _)| now.saturating_duration_since(*at) < crate::limits::PEER_LOG_PAUSE);
+        if said.iter().any(|(_, one)| one == text) {
+            return false;
         }
-        !quiet
+        said.truncate(TEXTS_MAX - 1);
+        said.push_front((now, text.to_owned()));
+        true
     }
 }
 

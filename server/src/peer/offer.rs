@@ -49,7 +49,10 @@ pub(super) async fn run(shared: Arc<Shared>, id: MemberId, mut letters: Letters)
                 network.snapshot_send_total_duration_seconds.with_label_values(&label).observe(took);
             }
             Err(why) => {
-                tracing::warn!(to = member.label, index, term, why, "failed to send a snapshot");
+                // Raft offers again at once while the other member cannot be reached.
+                if member.offer_errors.may_log(why) {
+                    tracing::warn!(to = member.label, index, term, why, "failed to send a snapshot");
+                }
                 network.snapshot_send_failures.with_label_values(&label).inc();
             }
         }

@@ -45,6 +45,7 @@ pub(super) struct Member {
     pub(super) urgent: Arc<Queue>,
     pub(super) bulk: Arc<Queue>,
     pub(super) dial_errors: [Once; 2],
+    pub(super) offer_errors: Once,
     /// The urgent connection while it stands, and since when.
     pub(super) channel: Mutex<Option<(Channel, Instant)>>,
     /// Counts how often the bulk connection broke.
@@ -129,6 +130,7 @@ impl Member {
             urgent,
             bulk,
             dial_errors: Default::default(),
+            offer_errors: Once::default(),
             channel: Mutex::new(None),
             bulk_breaks: watch::channel(0).0,
             offers,

@@ -98,6 +98,8 @@ pub struct KeeperConfig {
     pub budget: MemoryBudget,
     /// How long a change may wait for its flush: [`FLUSH_AGE`] but in tests.
     pub flush_age: Duration,
+    /// Bytes of log below which no snapshot is made.
+    pub snapshot_log_bytes: u64,
 }
 
 enum Ask {
@@ -344,8 +346,9 @@ impl Work {
                 || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
         let log_since = self.hooks.log_bytes_since(newest);
-        self.wanted.snapshot |=
-            may_build && applied > newest && (snapshot::is_due(log_since, live) || self.frees_space(log_since, live));
+        self.wanted.snapshot |= may_build
+            && applied > newest
+            && (snapshot::is_due(log_since, live, self.config.snapshot_log_bytes) || self.frees_space(log_since, live));
         for waiting in &self.waiting {
             match waiting.what {
                 What::Flush(at) => self.wanted.flush |= may_flush && at > in_store,

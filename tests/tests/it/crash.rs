@@ -124,7 +124,7 @@ fn found(kv: &mechi_proto::mvccpb::KeyValue) -> (String, (u64, i64)) {
 }
 
 /// Deletes, truncates or flips the working store, or passes it off as another boot's; the log must carry all.
-fn damage_store(data: &Path, rng: &mut Rng) -> &'static str {
+pub(crate) fn damage_store(data: &Path, rng: &mut Rng) -> &'static str {
     let stores: Vec<PathBuf> = walk(&data.join("member")).into_iter().filter(|path| is_store(path)).collect();
     let Some(store) = stores.first() else { return "no store yet" };
     let files: Vec<PathBuf> =

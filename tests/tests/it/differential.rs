@@ -2,12 +2,14 @@
 //!
 //! Where etcd's own versions differ, [`explained`] names the version and the reason; anything else fails, with the
 //! seed and the number of the operation. Now and then watches of the past and `HashKV` of past revisions are compared,
-//! and at the end what a watch saw that was open all the time.
+//! and at the end what a watch saw that was open all the time. Three members each are held against each other likewise:
+//! each operation goes to the member of both clusters that the seed picks.
 
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mvccpb::Event;
 use mechi_tests::client::Client;
+use mechi_tests::cluster::Cluster;
 use mechi_tests::generate::{self, Known, Op};
 use mechi_tests::process::{Kind, Server};
 use mechi_tests::rng::Rng;
@@ -18,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// More histories: `MECHI_DIFF_SEEDS`, from `MECHI_DIFF_FIRST` on.
 const SEEDS: u64 = 4;
+/// The same of three members.
+const CLUSTER_SEEDS: u64 = 1;
 const OPS: usize = 2_500;
 /// Operations between two looks at the past.
 const LOOK_EVERY: usize = 250;
@@ -38,7 +42,7 @@ const TIES: &str = "etcd sorts with Go's sort.Sort, which orders ties as it happ
 struct Count {
     operations: usize,
     refused: usize,
-    /// Not sent, since they would stop a real etcd.
+    /// Not sent, since they would stop a real etcd, or make its members differ.
     deadly: usize,
     watched: usize,
     hashes: usize,
@@ -47,12 +51,21 @@ struct Count {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_etcds_operation_by_operation() {
+    compare(1, SEEDS, TOGETHER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_three_members_are_those_of_three_etcds() {
+    compare(3, CLUSTER_SEEDS, 1).await;
+}
+
+async fn compare(members: usize, seeds: u64, together: usize) {
     let number = |name, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
-    let (first, seeds) = (number("MECHI_DIFF_FIRST", 1), number("MECHI_DIFF_SEEDS", SEEDS));
+    let (first, seeds) = (number("MECHI_DIFF_FIRST", 1), number("MECHI_DIFF_SEEDS", seeds));
     let mut total = Count::default();
     let all: Vec<u64> = (first..first + seeds).collect();
-    for seeds in all.chunks(TOGETHER) {
-        let histories: Vec<_> = seeds.iter().map(|&seed| tokio::spawn(history(seed))).collect();
+    for seeds in all.chunks(together) {
+        let histories: Vec<_> = seeds.iter().map(|&seed| tokio::spawn(history(members, seed))).collect();
         for history in histories {
             let count = history.await.expect("the history is etcd's");
             total.operations += count.operations;
@@ -66,9 +79,12 @@ async fn answers_are_etcds_operation_by_operation() {
         }
     }
     let Count { operations, refused, deadly, watched, hashes, explained } = total;
-    println!("differential: {seeds} seeds, {operations} operations, {refused} of them refused by both");
     println!(
-        "differential: {deadly} txns not sent: they delete a key and then keep its value, which stops a real etcd"
+        "differential, {members} members: {seeds} seeds, {operations} operations, {refused} of them refused by both"
+    );
+    println!(
+        "differential: {deadly} txns not sent: they delete a key and then keep its value, which stops a real etcd, or \
+         read the past, which makes the members of a real cluster differ"
     );
     println!("differential: {watched} watched events and {hashes} hashes of past revisions equal");
     for (reason, times) in explained {
@@ -78,27 +94,80 @@ async fn answers_are_etcds_operation_by_operation() {
     assert!(watched > 0 && hashes > 0);
 }
 
-async fn history(seed: u64) -> Count {
-    let mechi = Server::start(Kind::Mechi, &[]).expect("mechi starts");
-    // What etcd answers does not depend on its disk, and it is not killed here.
-    let etcd = Server::start(Kind::Etcd, &["--unsafe-no-fsync"]).expect("etcd starts");
-    let mut ours = Client::connect(&mechi.endpoint()).await.expect("mechi answers");
-    let mut theirs = Client::connect(&etcd.endpoint()).await.expect("etcd answers");
-    let mut rng = Rng::new(seed);
+/// The members of one kind, and a client of each.
+struct Side {
+    clients: Vec<Client>,
+    _one: Option<Server>,
+    _cluster: Option<Cluster>,
+}
+
+impl Side {
+    async fn start(kind: Kind, members: usize) -> Self {
+        let mut flags = Vec::new();
+        if members > 1 {
+            // Elections have no place here, and a busy machine makes some.
+            flags.extend(["--heartbeat-interval=200", "--election-timeout=2000"]);
+        }
+        if kind == Kind::Etcd {
+            // What etcd answers does not depend on its disk, and it is not killed here.
+            flags.push("--unsafe-no-fsync");
+        }
+        let one = (members == 1).then(|| Server::start(kind, &flags).expect("a server starts"));
+        let cluster = (members > 1).then(|| Cluster::start(kind, members, &flags).expect("the members start"));
+        let all = one.iter().chain(cluster.iter().flat_map(|cluster| &cluster.members));
+        let mut clients = Vec::new();
+        for endpoint in all.map(Server::endpoint) {
+            clients.push(Client::connect(&endpoint).await.expect("it answers"));
+        }
+        Self { clients, _one: one, _cluster: cluster }
+    }
+
+    /// Waits until every member has applied what any of them has acknowledged.
+    async fn catch_up(&mut self) {
+        if self.clients.len() > 1 {
+            for client in &mut self.clients {
+                client.get("nothing").await.expect("a linearizable read");
+            }
+        }
+    }
+}
+
+/// Whether a member answers from what it has applied itself, or a leader does that may not have applied all it committed.
+fn is_local(op: &Op) -> bool {
+    match op {
+        Op::Range(request) => request.serializable,
+        // One that only reads, and only what a member has, is not proposed.
+        Op::Txn(_) | Op::TimeToLive(_) | Op::Leases | Op::HashKv(_) => true,
+        _ => false,
+    }
+}
+
+async fn history(members: usize, seed: u64) -> Count {
+    let (mut mechi, mut etcd) = (Side::start(Kind::Mechi, members).await, Side::start(Kind::Etcd, members).await);
+    let mut ours = mechi.clients[0].clone();
+    let mut theirs = etcd.clients[0].clone();
+    let (mut rng, mut turns) = (Rng::new(seed), Rng::new(!seed));
     let (mut known, mut compactions) = (Known { revision: 1, compacted: 0 }, BTreeSet::new());
     let mut count = Count::default();
     let (mut our_live, mut their_live) = (everything(&mut ours).await, everything(&mut theirs).await);
     for n in 0..OPS {
         let op = generate::op(&mut rng, known);
-        if generate::stops_etcd(&op) {
+        if generate::stops_etcd(&op) || members > 1 && generate::splits_etcd(&op) {
             count.deadly += 1;
             continue;
+        }
+        let turn = turns.below(members as u64) as usize;
+        (ours, theirs) = (mechi.clients[turn].clone(), etcd.clients[turn].clone());
+        if is_local(&op) {
+            tokio::join!(mechi.catch_up(), etcd.catch_up());
         }
         let (mine, real) = tokio::join!(run(&mut ours, &op), run(&mut theirs, &op));
         if mine != real {
             match explained(&op, &mine, &real, known, &compactions) {
                 Some(reasons) => reasons.into_iter().for_each(|why| *count.explained.entry(why).or_default() += 1),
-                None => panic!("seed {seed}, operation {n}: {op:#?}\nmechi: {mine:#?}\netcd:  {real:#?}"),
+                None => {
+                    panic!("seed {seed}, operation {n} at member {turn}: {op:#?}\nmechi: {mine:#?}\netcd:  {real:#?}")
+                }
             }
         }
         count.operations += 1;
@@ -110,6 +179,7 @@ async fn history(seed: u64) -> Count {
         if n % LOOK_EVERY == LOOK_EVERY - 1 {
             let place = format!("seed {seed}, after operation {n}");
             known.revision = end_of_history(&mut ours, &mut theirs).await;
+            tokio::join!(mechi.catch_up(), etcd.catch_up());
             count.watched += compare_watches(&mut ours, &mut theirs, known, &mut rng, &place).await;
             count.hashes += compare_hashes(&mut ours, &mut theirs, known, &compactions, &mut rng, &place).await;
         }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 const DISK_MIB: u64 = 320;
 
 /// A process that holds a mount namespace with a small tmpfs open.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     holder: Child,
     mount: PathBuf,
 }
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Self {
+    pub(crate) fn mount(at: &Path) -> Self {
         std::fs::create_dir_all(at).expect("a folder");
         let script = format!(
             "mount -t tmpfs -o size={DISK_MIB}m,mode=700 none '{}' && echo ready && exec sleep 3600",
@@ -38,13 +38,13 @@ impl SmallDisk {
     }
 
     /// The command that starts a program inside.
-    fn enter(&self) -> Vec<String> {
+    pub(crate) fn enter(&self) -> Vec<String> {
         let pid = self.holder.id().to_string();
         ["nsenter", "--preserve-credentials", "-U", "-m", "-t", &pid].map(str::to_owned).into()
     }
 
     /// The disk's folder as seen from outside.
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), self.mount.display()))
     }
 }

@@ -5,6 +5,7 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mvccpb;
 use mechi_tests::client::{Client, revision};
 use mechi_tests::process::{Kind, Server};
+use mechi_tests::watching;
 use mechi_tests::wire::{SOON, Watching, call, create, frame, metric, prefix, put_all, put_op, span, until};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
@@ -441,4 +442,20 @@ async fn sigterm_ends_streams_and_the_process() {
     assert_eq!(ended.code(), Code::Unavailable);
     let status = tokio::task::spawn_blocking(move || server.wait_exit(Duration::from_secs(5)));
     assert!(status.await.expect("no panic").expect("within 5 s").success());
+}
+
+/// The HTTP/2 library of Rust clients ends a connection that brings a hundred empty frames; there was one between any
+/// two big events.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_big_events_are_not_taken_for_an_attack() {
+    let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let mut client = Client::connect(&server.endpoint()).await.expect("answers");
+    let mut last = 0;
+    for n in 0..250 {
+        last = client.put(format!("big/{n:03}"), vec![b'v'; 17 << 10]).await.expect("puts");
+    }
+    let past = pb::WatchCreateRequest { start_revision: 1, ..watching::create(&[0], &[0]) };
+    let events = watching::Watching::create(&mut client, past).await.until(last).await;
+    assert_eq!(events.len(), 250);
+    assert_eq!(client.all().await.expect("lists").kvs.len(), 250);
 }

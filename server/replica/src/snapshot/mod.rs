@@ -162,9 +162,9 @@ pub fn collect_garbage_but<D: Disk>(
 
 /// Whether a new snapshot is worth its price: the log since the last one outgrew a fraction of the live data.
 ///
-/// - Units: bytes.
-pub fn is_due(log_since: u64, live: u64) -> bool {
-    log_since >= (live / crate::limits::SNAPSHOT_LOG_FRACTION).max(crate::limits::SNAPSHOT_LOG_BYTES_MIN)
+/// - Units: bytes; below `log_bytes_min` none is made, however small the data.
+pub fn is_due(log_since: u64, live: u64, log_bytes_min: u64) -> bool {
+    log_since >= (live / crate::limits::SNAPSHOT_LOG_FRACTION).max(log_bytes_min)
 }
 
 /// Whether the older snapshot and its log may stay beside the newest.

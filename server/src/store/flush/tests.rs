@@ -8,6 +8,7 @@ use mechi_replica::apply::{Answer, Outcomes, apply};
 use mechi_replica::command;
 use mechi_replica::disk;
 use mechi_replica::effect::{Entry, EntryKind};
+use mechi_replica::limits::SNAPSHOT_LOG_BYTES_MIN;
 use mechi_replica::store::applied::Applied;
 use mechi_replica::store::mem::MemStore;
 use mechi_replica::store::restore::{rebuild, restore};
@@ -77,7 +78,8 @@ impl Kept {
         disk::ensure_dir(&disk, "snap").unwrap();
         let (snapshots, _) = snapshot::list(&disk, "snap").unwrap();
         let budget = MemoryBudget { limit };
-        let config = KeeperConfig { disk, snapshots: "snap".into(), member: 1, budget, flush_age };
+        let (snapshot_log_bytes, snap) = (SNAPSHOT_LOG_BYTES_MIN, "snap".into());
+        let config = KeeperConfig { disk, snapshots: snap, member: 1, budget, flush_age, snapshot_log_bytes };
         let (state, store, told) = (Arc::new(RwLock::new(state)), Arc::new(store), Told::default());
         let keeper = Keeper::start(config, state.clone(), store.clone(), flusher, snapshots, told.clone()).unwrap();
         Self { dir, state, store, keeper, told }

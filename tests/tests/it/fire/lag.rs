@@ -1,0 +1,74 @@
+//! A member that was down until the log that it needs is gone: it fetches a snapshot, killed on the way or overtaken.
+
+use mechi_tests::fire::Fire;
+use std::time::Duration;
+
+/// What each piece of a connection waits, so that a transfer takes long enough to be disturbed.
+const SLOW: Duration = Duration::from_millis(40);
+
+/// Bytes of the longest value while a member is to fall behind.
+const LONG_BYTES: u64 = 64 << 10;
+
+/// Writes of such values that are more than the log that is kept.
+const BEHIND: u64 = 100;
+
+async fn fall_behind(fire: &Fire) {
+    fire.load.set_value_bytes(Some(LONG_BYTES));
+    fire.progress(BEHIND).await;
+    fire.load.set_value_bytes(None);
+}
+
+async fn says(fire: &Fire, n: usize, text: &str) {
+    fire.until(text, || fire.cluster.members[n].log().contains(text)).await;
+}
+
+fn slow(fire: &Fire, n: usize) {
+    for other in fire.others(&[n]) {
+        fire.cluster.link(n, other, |rule| rule.delay = SLOW);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_beyond_the_log_gets_a_snapshot() {
+    let flags = ["--snapshot-log-bytes=1MiB", "--store-flush-interval=200ms"];
+    let mut fire = Fire::start("lag beyond the log", 3, &flags, 3, 900).await;
+    let (mut round, mut fresh) = (0, None);
+    while fire.goes_on().await {
+        if let Some(fresh) = fresh {
+            // One that has sent a snapshot keeps the log behind it for two minutes, one that has just started does not.
+            fire.lead(fresh).await;
+        }
+        let n = fire.follower().await;
+        fire.cluster.kill(n).expect("it runs");
+        fall_behind(&fire).await;
+        match round % 3 {
+            0 => {}
+            1 => {
+                slow(&fire, n);
+                fire.cluster.spawn_only(n).expect("it starts");
+                says(&fire, n, "receiving database snapshot").await;
+                fire.cluster.kill(n).expect("it runs");
+                let log = fire.cluster.members[n].log();
+                let is_whole = log.contains("received and saved database snapshot");
+                fire.effect(if is_whole { "killed after the transfer" } else { "killed in the transfer" });
+                fire.cluster.heal();
+            }
+            _ => {
+                slow(&fire, n);
+                fire.cluster.spawn_only(n).expect("it starts");
+                says(&fire, n, "receiving database snapshot").await;
+                fall_behind(&fire).await;
+                fire.effect("overtaken in the transfer");
+                fire.cluster.heal();
+            }
+        }
+        if round % 3 != 2 {
+            fire.cluster.spawn_only(n).expect("it starts");
+        }
+        says(&fire, n, "the member is stopped and opened again").await;
+        fire.effect("snapshot installed");
+        fire.cluster.members[n].wait_ready().expect("it serves again");
+        (round, fresh) = (round + 1, Some(n));
+    }
+    fire.finish().await;
+}
