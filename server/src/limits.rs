@@ -94,6 +94,10 @@ pub const PEER_STOP_GRACE: Duration = Duration::from_millis(200);
 /// How often the same trouble with other members is logged at most.
 pub const PEER_LOG_PAUSE: Duration = Duration::from_secs(60);
 
+/// Texts that are known to have been logged lately, since one trouble shows itself in a few forms that alternate; beyond,
+/// the oldest is forgotten and may be logged again.
+pub const PEER_LOG_TEXTS_MAX: usize = 4;
+
 /// Offers of snapshots to one member that wait for the one before; beyond, they fail at once.
 pub const PEER_OFFERS_MAX: usize = 4;
 

@@ -114,9 +114,6 @@ impl Hello {
     }
 }
 
-/// Texts that [`Once`] remembers: one trouble shows itself in a few forms that alternate.
-const TEXTS_MAX: usize = 4;
-
 /// Lets the same trouble be logged once in a while.
 #[derive(Debug, Default)]
 pub(super) struct Once {
@@ -131,7 +128,7 @@ impl Once {
         if said.iter().any(|(_, one)| one == text) {
             return false;
         }
-        said.truncate(TEXTS_MAX - 1);
+        said.truncate(crate::limits::PEER_LOG_TEXTS_MAX - 1);
         said.push_front((now, text.to_owned()));
         true
     }
