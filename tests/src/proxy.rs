@@ -16,6 +16,10 @@ use tokio::sync::watch;
 /// Bytes that are passed on at once.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// Looks at the table of sockets before a connection is given up, and the time between two.
+const LOOKS: usize = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// What a link does with what goes over it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
@@ -48,11 +52,13 @@ impl Proxy {
         let all = links.clone();
         tokio::spawn(async move {
             while let Ok((dialled, address)) = listener.accept().await {
-                let from = dialler(address.port(), port, &pids.lock().expect("nobody panics with it"));
-                // One that was killed meanwhile.
-                let Some(from) = from else { continue };
-                let link = all.lock().expect("nobody panics with it").entry(from).or_default().subscribe();
-                tokio::spawn(pass(dialled, to, link));
+                let (all, pids) = (all.clone(), pids.clone());
+                tokio::spawn(async move {
+                    let Some(from) = identify(address.port(), port, pids).await else { return };
+                    let link = all.lock().expect("nobody panics with it").entry(from).or_default().subscribe();
+                    // However the connection ended: its two ends know.
+                    let _ = pass(dialled, to, link).await;
+                });
             }
         });
         Ok(Self { port, links })
@@ -62,6 +68,20 @@ impl Proxy {
     pub fn change(&self, from: usize, change: impl FnOnce(&mut Rule)) {
         self.links.lock().expect("nobody panics with it").entry(from).or_default().send_modify(change);
     }
+}
+
+/// Which member dialled; `None` for one that was killed meanwhile. A process that has just begun is not known yet.
+async fn identify(port: u16, to: u16, pids: Pids) -> Option<usize> {
+    for _ in 0..LOOKS {
+        let known = pids.lock().expect("nobody panics with it").clone();
+        // The table may be long: what is passed on must not wait for it.
+        let found = tokio::task::spawn_blocking(move || dialler(port, to, &known)).await.ok().flatten();
+        if found.is_some() {
+            return found;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    None
 }
 
 /// Which member holds the socket with local port `port` that is connected to `to`.

@@ -61,14 +61,17 @@ pub async fn refuse_known(founding: &Founding) -> Result<()> {
 }
 
 /// Asks one peer URL until it has read its own data.
+///
+/// - Errors: nobody listens there, so that the peer does not run; or it is no peer.
 async fn ask(url: &str, own: u64) -> Result<bool> {
     let url = Url::parse(url).map_err(anyhow::Error::msg)?;
     loop {
-        let (code, body) = get_members(&url).await?;
-        match code {
-            200 => return is_known(&body, own),
-            503 => sleep(AGAIN).await,
-            code => bail!("{url} answers {code}"),
+        let stream = connect(&url).await?;
+        match exchange(stream).await {
+            Ok((200, body)) => return is_known(&body, own),
+            Ok((code, _)) if code != 503 => bail!("{url} answers {code}"),
+            // It reads its data, or a connection that was made broke: somebody is there who may know.
+            Ok(_) | Err(_) => sleep(AGAIN).await,
         }
     }
 }
@@ -80,19 +83,22 @@ fn is_known(body: &[u8], own: u64) -> Result<bool> {
     Ok(members.iter().any(|member| member["id"].as_u64() == Some(own) && has_urls(member)))
 }
 
-/// One plain HTTP/1.1 exchange on its own connection.
-async fn get_members(url: &Url) -> Result<(u16, Vec<u8>)> {
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect(url: &Url) -> Result<Box<dyn Stream>> {
     match (url.scheme(), url.socket_path()) {
-        (Scheme::Unix, Some(path)) => exchange(UnixStream::connect(path).await?).await,
+        (Scheme::Unix, Some(path)) => Ok(Box::new(UnixStream::connect(path).await?)),
         _ => {
-            let address = (url.host(), url.port());
-            let connected = timeout(KNOWN_CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-            exchange(connected.context("connect")??).await
+            let connected = timeout(KNOWN_CONNECT_TIMEOUT, TcpStream::connect((url.host(), url.port()))).await;
+            Ok(Box::new(connected.context("connect")??))
         }
     }
 }
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(u16, Vec<u8>)> {
+/// One plain HTTP/1.1 exchange on its own connection: code and body.
+async fn exchange(mut stream: impl Stream) -> Result<(u16, Vec<u8>)> {
     stream.write_all(b"GET /members HTTP/1.0\r\nHost: peer\r\n\r\n").await?;
     let mut answer = Vec::new();
     stream.take(KNOWN_ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
@@ -115,5 +121,27 @@ mod tests {
         assert!(!is_known(body, 9).unwrap());
         assert!(!is_known(b"[]", 7).unwrap());
         assert!(is_known(b"not json", 7).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_no_answer() {
+        let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", peer.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            for answer in [
+                "",
+                "HTTP/1.1 200 OK\r\n",
+                "HTTP/1.1 503 No\r\n\r\n",
+                "HTTP/1.1 200 OK\r\n\r\n[{\"id\":7,\"clientURLs\":[\"u\"]}]",
+            ] {
+                let (mut stream, _) = peer.accept().await.unwrap();
+                let mut asked = [0; 16];
+                stream.read_exact(&mut asked).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        assert!(ask(&url, 7).await.unwrap(), "it is asked until it has told");
+        serving.await.unwrap();
+        assert!(ask(&url, 7).await.is_err(), "nobody listens any more");
     }
 }
