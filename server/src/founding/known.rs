@@ -20,6 +20,8 @@ use tokio::time::{sleep, timeout};
 /// Time before a peer that has not read its data yet is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
+const REQUEST: &[u8] = b"GET /members HTTP/1.0\r\nHost: peer\r\n\r\n";
+
 /// Refuses the start of a member without data that any peer knows to have taken part.
 ///
 /// - Shape: call it before the raft node starts, and only without data; the own peer URLs must be served already, so
@@ -99,7 +101,7 @@ async fn connect(url: &Url) -> Result<Box<dyn Stream>> {
 
 /// One plain HTTP/1.1 exchange on its own connection: code and body.
 async fn exchange(mut stream: impl Stream) -> Result<(u16, Vec<u8>)> {
-    stream.write_all(b"GET /members HTTP/1.0\r\nHost: peer\r\n\r\n").await?;
+    stream.write_all(REQUEST).await?;
     let mut answer = Vec::new();
     stream.take(KNOWN_ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     let end =
@@ -135,7 +137,8 @@ mod tests {
                 "HTTP/1.1 200 OK\r\n\r\n[{\"id\":7,\"clientURLs\":[\"u\"]}]",
             ] {
                 let (mut stream, _) = peer.accept().await.unwrap();
-                let mut asked = [0; 16];
+                // What is left unread would make a reset of the end, which may overtake the answer.
+                let mut asked = [0; REQUEST.len()];
                 stream.read_exact(&mut asked).await.unwrap();
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
