@@ -15,31 +15,22 @@ use std::time::Duration;
 
 /// The member as its keeper sees it.
 pub struct Keeping {
-    views: Arc<Views>,
-    watches: Watches,
-    space: Arc<Space>,
-    wal: WalHandle,
-    driver: DriverHandle,
-    fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
-    metrics: Arc<Metrics>,
-    pins: Arc<Pins>,
-}
-
-impl Keeping {
-    /// Puts it together.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        views: Arc<Views>,
-        watches: Watches,
-        space: Arc<Space>,
-        wal: WalHandle,
-        driver: DriverHandle,
-        fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
-        metrics: Arc<Metrics>,
-        pins: Arc<Pins>,
-    ) -> Self {
-        Self { views, watches, space, wal, driver, fatal, metrics, pins }
-    }
+    /// Who reads at which revision: nothing below is swept.
+    pub views: Arc<Views>,
+    /// How far watchers were told.
+    pub watches: Watches,
+    /// What the disk has room for.
+    pub space: Arc<Space>,
+    /// The log, which goes once a snapshot covers it.
+    pub wal: WalHandle,
+    /// Told of each snapshot, so that it can be offered.
+    pub driver: DriverHandle,
+    /// Told when the member cannot go on.
+    pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    /// Where times are counted.
+    pub metrics: Arc<Metrics>,
+    /// Files that travel and must stay.
+    pub pins: Arc<Pins>,
 }
 
 impl Hooks for Keeping {

@@ -225,16 +225,16 @@ impl Member {
             driver::start(driver_config, log, hooks, pending.clone())?;
 
         let pins = Arc::<Pins>::default();
-        let keeping = Keeping::new(
+        let keeping = Keeping {
             views,
-            watches.clone(),
-            space.clone(),
-            wal.clone(),
-            handle.clone(),
-            fatal.clone(),
-            metrics.clone(),
-            pins.clone(),
-        );
+            watches: watches.clone(),
+            space: space.clone(),
+            wal: wal.clone(),
+            driver: handle.clone(),
+            fatal: fatal.clone(),
+            metrics: metrics.clone(),
+            pins: pins.clone(),
+        };
         let keeper_config = KeeperConfig {
             disk: disk.clone(),
             snapshots: recovery::SNAP_DIR.to_owned(),
