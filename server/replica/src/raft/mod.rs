@@ -112,6 +112,16 @@ impl Node {
         self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none()
     }
 
+    /// Tells whether a write is on its way to the disk.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writes.is_open()
+    }
+
+    /// Sets whether followers hear of a new commit with the next entry only, or at once.
+    pub(crate) fn carry_commit(&mut self, with_entry: bool) {
+        self.raw.skip_bcast_commit(with_entry);
+    }
+
     /// Lets time go on.
     pub(crate) fn tick(&mut self, now: MonoMillis) {
         let due = self.clock.due(now);
