@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::mailbox::{Letters, Mailbox, Refused, mailbox};
+use crate::mailbox::{Kinds, Letters, Mailbox, Refused, mailbox};
 use crate::peer::Outgoing;
 use crate::propose::Pending;
 use crate::wal_thread::{self, Hooks, WalHandle};
@@ -17,6 +17,7 @@ use mechi_replica::limits::{DRIVER_EVENTS_MAX, DRIVER_TICK_MS, LEASE_PAUSE_MS};
 use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
 use mechi_replica::outcome::{Error, Fatal, Response};
 use mechi_replica::types::{Index, LeaseId, MemberId, MonoMillis, Term};
+use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,6 +27,15 @@ use tokio::sync::{oneshot, watch};
 
 /// How much longer than the member itself a client waits: what the member says of the outcome is more exact.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Small commands: they lie while the leader lets them gather for its next entry.
+const COMMANDS: Kinds = Kinds::kind(0);
+
+/// Reads: they lie while a round of others is under way, since they have to wait for the next.
+const READS: Kinds = Kinds::kind(1);
+
+/// Bytes from which on a command is large: it may be what an entry is made for at once.
+const LARGE_BYTES: usize = 16 << 10;
 
 /// What the driver begins with.
 pub struct DriverConfig {
@@ -169,7 +179,8 @@ impl DriverHandle {
     pub async fn propose(&self, request: Request) -> Result<Response, Error> {
         let place = self.pending.register()?;
         let command = Command { id: place.id(), request: Some(request), ..Command::default() };
-        self.push(Event::Input(Input::Propose(command)))?;
+        let kind = if command.encoded_len() < LARGE_BYTES { COMMANDS } else { Kinds::NONE };
+        self.push(Event::Input(Input::Propose(command)), kind)?;
         self.within(place.answer()).await
     }
 
@@ -277,8 +288,8 @@ impl DriverHandle {
         self.events.push_owed(Event::Stop);
     }
 
-    fn push(&self, event: Event) -> Result<(), Error> {
-        self.events.push(event).map_err(|refused| match refused {
+    fn push(&self, event: Event, kind: Kinds) -> Result<(), Error> {
+        self.events.push_kind(event, kind).map_err(|refused| match refused {
             Refused::Full => Error::TooManyRequests,
             Refused::Closed => Error::Stopped,
         })
@@ -286,7 +297,8 @@ impl DriverHandle {
 
     async fn ask(&self, question: Question) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
-        self.push(Event::Ask(question, reply))?;
+        let kind = if matches!(question, Question::Read) { READS } else { Kinds::NONE };
+        self.push(Event::Ask(question, reply), kind)?;
         // A driver that ends drops the questions that it has not answered.
         self.within(async { answer.await.unwrap_or(Err(Error::Stopped)) }).await
     }
@@ -321,7 +333,8 @@ impl Thread {
         let mut events = Vec::new();
         let mut next_tick = self.started;
         loop {
-            self.letters.take(&mut events, Some(next_tick));
+            let lie = Kinds::NONE.and(COMMANDS, self.member.gathers()).and(READS, self.member.reads_wait());
+            self.letters.take_but(&mut events, Some(next_tick), lie);
             for event in events.drain(..) {
                 match event {
                     Event::Input(input) => self.member.feed(self.now(), input),

@@ -125,8 +125,15 @@ impl Replica {
 
     /// Tells whether a leader lets commands gather: its log is being written, so that they can be durable no sooner than
     /// by the next fsync, and share one entry and one message until then. Much data goes on its way at once.
-    fn gathers(&self) -> bool {
-        self.node.is_writing() && self.proposals.waiting_bytes() < GATHER_BYTES_MAX
+    ///
+    /// Another member's commands never gather: they go to the leader, whose fsync is not known here.
+    pub fn gathers(&self) -> bool {
+        self.node.is_writing() && self.node.takes_proposals() && self.proposals.waiting_bytes() < GATHER_BYTES_MAX
+    }
+
+    /// Tells whether a round of reads is under way.
+    pub fn reads_wait(&self) -> bool {
+        self.node.has_read_round()
     }
 
     /// Leadership as this member sees it now.

@@ -302,6 +302,11 @@ impl Node {
         }
     }
 
+    /// Tells whether a round of reads is under way.
+    pub(crate) fn has_read_round(&self) -> bool {
+        self.reads.is_asking()
+    }
+
     /// Begins a round of reads if one is wanted and can be answered; refuses what waited too long.
     pub(crate) fn settle_reads(&mut self, effects: &mut Vec<Effect>) {
         effects.append(&mut self.refused_reads);
