@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::deliver::{Deliveries, Delivery};
 use crate::mailbox::{Kinds, Letters, Mailbox, Refused, mailbox};
 use crate::peer::Outgoing;
 use crate::propose::Pending;
@@ -118,7 +119,8 @@ impl Question {
     }
 }
 
-type Reply = oneshot::Sender<Result<Answer, Error>>;
+/// Where the answer to a question goes.
+pub type Reply = oneshot::Sender<Result<Answer, Error>>;
 
 /// Starts the driver's and the log's threads. The member takes part in its cluster from now on.
 ///
@@ -128,6 +130,7 @@ pub fn start(
     log: impl wal_thread::Log,
     hooks: DriverHooks,
     pending: Pending,
+    deliveries: Deliveries,
 ) -> Result<Driver, Fatal> {
     let id = config.member.replica.member;
     let snapshot = config.member.snapshot.0;
@@ -156,6 +159,8 @@ pub fn start(
         started: Instant::now(),
         asked: 0,
         waiting: HashMap::new(),
+        deliveries,
+        answered: Vec::new(),
         leases_expired: leases_expired.clone(),
         pending: pending.clone(),
         wal: wal.clone(),
@@ -317,6 +322,9 @@ struct Thread {
     asked: u64,
     /// Who waits for an answer, by token; the member answers every token once.
     waiting: HashMap<Token, Reply>,
+    deliveries: Deliveries,
+    /// What this round has answered.
+    answered: Vec<Delivery>,
     leases_expired: Arc<AtomicU64>,
     pending: Pending,
     wal: WalHandle,
@@ -378,6 +386,7 @@ impl Thread {
             }
             self.effects = effects;
             if !more {
+                self.deliveries.send(std::mem::take(&mut self.answered));
                 self.leases_expired.store(self.member.leases_expired(), Relaxed);
                 return;
             }
@@ -394,8 +403,7 @@ impl Thread {
             Effect::Apply(entries) => self.apply.push_owed(Committed::Entries(entries)),
             Effect::Answered { token, answer } => {
                 let reply = self.waiting.remove(&token).expect("the member answers what it was asked, once");
-                // An error says that the client has gone meanwhile.
-                let _ = reply.send(answer);
+                self.answered.push(Delivery::Question(reply, answer));
             }
             Effect::Refuse { id, why } | Effect::Unknown { id, why } => self.pending.answer([(id, Err(why))]),
             Effect::Role(role) => {
