@@ -4,6 +4,8 @@
 mod raft_net;
 
 use goldenscript::{Command, Context, Runner};
+use mechi_replica::conf::Step;
+use mechi_replica::types::MemberId;
 use raft_net::Net;
 use std::error::Error;
 use std::path::Path;
@@ -35,6 +37,19 @@ impl Runner for Script {
                 let member = number()?.ok_or("put MEMBER [COUNT]")?;
                 let ids: Vec<String> = (0..number()?.unwrap_or(1)).map(|_| net.put(member, 0).to_string()).collect();
                 return Ok(format!("command {}\n", ids.join(" ")));
+            }
+            // "configure 1 promote 3 demote 2": both in one change, asked of member 1.
+            "configure" => {
+                let member =
+                    args.next_pos().map(str::parse).transpose()?.ok_or("configure MEMBER [promote|demote ID]...")?;
+                let mut steps = Vec::new();
+                while let Some(step) = args.next_pos() {
+                    let id = MemberId(args.next_pos().map(str::parse).transpose()?.ok_or("promote|demote ID")?);
+                    steps.push(if step == "promote" { Step::Promote(id) } else { Step::Demote(id) });
+                }
+                let id = net.configure(member, steps);
+                args.reject_next()?;
+                return Ok(format!("change {id}\n"));
             }
             "read" => return Ok(format!("read {}\n", net.read(number()?.ok_or("read MEMBER")?))),
             "persist" => {

@@ -78,7 +78,7 @@ fn assert_holds(opened: &Opened, count: u32) {
 fn run(dir: &Path) -> Opened {
     let mut opened = open(&settings(dir, "boot-1")).unwrap();
     assert!(opened.is_first_start && opened.boot == 1);
-    assert_eq!(opened.state.conf_state.voters, [2]);
+    assert_eq!(opened.state.conf, Configuration::founding([MemberId(2)]));
     put(&mut opened, 0..20);
     snapshot(&mut opened);
     put(&mut opened, 20..40);

@@ -27,8 +27,7 @@ fn config(voters: u64, leases: Vec<mechipb::Lease>) -> MemberConfig {
     MemberConfig {
         replica: ReplicaConfig {
             member: MemberId(1),
-            voters: (1..=voters).map(MemberId).collect(),
-            learners: Vec::new(),
+            conf: Configuration::founding((1..=voters).map(MemberId)),
             boot: 1,
             seed: 1,
             tick_ms: TICK,
@@ -101,7 +100,7 @@ impl One {
                 }
                 self.commands.push(request);
             }
-            let applied = Input::Applied { index: entry.index, lease_events, digests: Vec::new() };
+            let applied = Input::Applied { index: entry.index, lease_events, digests: Vec::new(), moved: Vec::new() };
             self.member.feed(MonoMillis(self.now), applied);
         }
     }
@@ -224,7 +223,8 @@ fn who_does_not_lead_lists_leases_but_judges_none() {
 }
 
 fn digested(one: &mut One, index: Index, chain: u64) {
-    one.feed(Input::Applied { index: 0, lease_events: Vec::new(), digests: vec![(index, chain)] });
+    let digests = vec![(index, chain)];
+    one.feed(Input::Applied { index: 0, lease_events: Vec::new(), digests, moved: Vec::new() });
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_member_tells_its_digests_and_learns_that_it_differs_from_a_majority() {
 #[test]
 fn a_split_raises_corrupt_through_the_log_if_this_member_leads() {
     let mut one = One::new(1, Vec::new());
-    one.member.agreement = Agreement::new(MemberId(1), &[MemberId(1), MemberId(2)], &[]);
+    one.member.agreement = Agreement::new(MemberId(1), Configuration::founding([MemberId(1), MemberId(2)]));
     digested(&mut one, DIGEST_EVERY, 7);
     one.feed(Input::Digest { from: MemberId(2), index: DIGEST_EVERY, chain: 8 });
     let alarm = pb::AlarmRequest { action: 1, member_id: 0, alarm: pb::AlarmType::Corrupt.into() };
