@@ -49,7 +49,7 @@ pub struct Author {
 
 /// A change as an entry holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct Move {
     /// Who waits for it; nobody for the end of a joint configuration.
     pub author: Author,
     /// What it does; nothing: it ends a joint configuration.
@@ -76,11 +76,11 @@ impl Step {
     }
 }
 
-impl Change {
+impl Move {
     /// The data of the entry that holds it; `wall_ms` is its leader's wall clock, for people.
     pub fn encode(&self, wall_ms: i64) -> Bytes {
         let Author { member, boot, id } = self.author;
-        let context = mechipb::ChangeContext { member, boot, id, wall_ms };
+        let context = mechipb::MoveContext { member, boot, id, wall_ms };
         crate::raft::encode_change(&self.steps, context.encode_to_vec())
     }
 
@@ -95,7 +95,7 @@ impl Change {
             EntryKind::ConfChange => Err(unknown()),
             EntryKind::ConfChangeV2 => {
                 let (steps, context) = crate::raft::decode_change(&entry.data).ok_or_else(unknown)?;
-                let context = mechipb::ChangeContext::decode(&context[..]).map_err(|_| unknown())?;
+                let context = mechipb::MoveContext::decode(&context[..]).map_err(|_| unknown())?;
                 let author = Author { member: context.member, boot: context.boot, id: context.id };
                 Ok(Some(Self { author, steps }))
             }

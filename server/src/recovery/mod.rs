@@ -23,7 +23,7 @@ use mechi_replica::store::applied::Applied;
 use mechi_replica::store::flush::Flusher;
 use mechi_replica::store::restore;
 use mechi_replica::store::usable::{self, Folder, Unusable};
-use mechi_replica::types::{Index, Term};
+use mechi_replica::types::{Index, MemberId, Term};
 use mechi_replica::wal::{Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use super::*;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::{self, command::Request};
 use mechi_replica::command;
+use mechi_replica::conf::Configuration;
 use mechi_replica::effect::{Entry, EntryKind, HardState};
 
 use mechi_replica::limits::SLICE_KEYS_MAX;

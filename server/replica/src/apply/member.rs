@@ -2,7 +2,7 @@
 
 use super::state::State;
 use super::{Answer, Outcomes, link, status_code};
-use crate::conf::{Author, Change, Moved};
+use crate::conf::{Author, Move, Moved};
 use crate::digest::Link;
 use crate::effect::Entry;
 use crate::outcome::{Error, Response};
@@ -37,8 +37,8 @@ pub(super) fn publish(state: &mut State, told: &mechipb::MemberPublish, out: &mu
 /// Takes a membership change, or refuses it: on every member alike, since the configuration is part of the state.
 ///
 /// Returns what the chain digest learns of it: the outcome, and the configuration that every member must have now.
-pub(super) fn configure(state: &mut State, entry: &Entry, change: Change, answer: Answer, out: &mut Outcomes) -> Link {
-    let Change { author: Author { member, boot, id }, steps } = change;
+pub(super) fn configure(state: &mut State, entry: &Entry, change: Move, answer: Answer, out: &mut Outcomes) -> Link {
+    let Move { author: Author { member, boot, id }, steps } = change;
     let outcome = state.conf.after(&steps).map(|now| {
         state.conf = now.clone();
         mark_learners(state);

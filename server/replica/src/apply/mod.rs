@@ -12,7 +12,7 @@ pub mod txn;
 
 use crate::auth::effects::{Asked, Policy, permit};
 use crate::command::decode;
-use crate::conf::{Change, Moved};
+use crate::conf::{Move, Moved};
 use crate::digest::{Link, chain};
 use crate::effect::{Entry, EntryKind};
 use crate::limits::DIGEST_EVERY;
@@ -172,7 +172,7 @@ pub fn apply(
             }
         }
     }
-    if let Some(change) = Change::decode(entry)? {
+    if let Some(change) = Move::decode(entry)? {
         digest = chain(digest, &member::configure(state, entry, change, answer, out));
     }
     state.chain_digest = digest;

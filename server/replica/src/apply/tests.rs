@@ -427,7 +427,7 @@ fn an_empty_entry_only_advances() {
 /// Applies a membership change of `steps`, proposed as command `id` by `author`.
 fn configured(script: &mut Script, steps: &[Step], author: Answer, id: u64) -> Outcomes {
     let Answer { member, boot } = author;
-    let data = Change { author: Author { member, boot, id }, steps: steps.to_vec() }.encode(5);
+    let data = Move { author: Author { member, boot, id }, steps: steps.to_vec() }.encode(5);
     let entry = Entry { kind: EntryKind::ConfChangeV2, ..script.entry(data) };
     let mut out = Outcomes::default();
     apply(&mut script.state, &entry, ME, &AllInMemory, &mut out).unwrap();

@@ -4,7 +4,7 @@
 //! before the index of its entry does: in the other order the cluster may stay joint for ever.
 
 use super::{Node, convert};
-use crate::conf::{Author, Change, Configuration, Moved, Step};
+use crate::conf::{Author, Configuration, Move, Moved, Step};
 use crate::effect::{Effect, Entry, EntryKind};
 use crate::limits::REQUEST_TIMEOUT_MS;
 use crate::outcome::Error;
@@ -61,7 +61,7 @@ impl Node {
         }
         self.members.conf.after(steps)?;
         let author = Author { member: self.config.member.0, boot: self.config.boot, id };
-        let change = Change { author, steps: steps.to_vec() };
+        let change = Move { author, steps: steps.to_vec() };
         let mut entry = eraftpb::Entry::default();
         entry.set_entry_type(EntryType::EntryConfChangeV2);
         entry.data = change.encode(wall_ms);

@@ -3,7 +3,7 @@
 use mechi_proto::etcdserverpb::PutRequest;
 use mechi_proto::mechipb::{Command, command::Request};
 use mechi_replica::command::decode;
-use mechi_replica::conf::{Change, Configuration, Moved, Step};
+use mechi_replica::conf::{Configuration, Move, Moved, Step};
 use mechi_replica::effect::{Effect, Entry, HardState};
 use mechi_replica::input::{Input, ReadId, Ticket};
 use mechi_replica::limits::LOG_MEMORY_BYTES_MAX;
@@ -299,7 +299,7 @@ impl Net {
             assert_eq!(entry.index, member.applied + 1, "committed entries come in order, without gap or repeat");
             member.applied = entry.index;
             let mut moved = Vec::new();
-            if let Some(Change { author, steps }) = Change::decode(&entry).expect("a change") {
+            if let Some(Move { author, steps }) = Move::decode(&entry).expect("a change") {
                 member.conf = member.conf.after(&steps).expect("a leader proposes what fits");
                 let known = self.confs.entry(entry.index).or_insert_with(|| member.conf.clone());
                 assert_eq!(*known, member.conf, "the same configuration everywhere");
@@ -398,7 +398,7 @@ fn show_record(record: &Record) -> String {
 
 fn show_entry(entry: &Entry) -> String {
     let place = format!("{}@{}", entry.index, entry.term);
-    if let Some(change) = Change::decode(entry).expect("a change") {
+    if let Some(change) = Move::decode(entry).expect("a change") {
         return format!("{place} {}", show_steps(&change.steps));
     }
     if entry.data.is_empty() {
