@@ -71,10 +71,16 @@ impl Ledger {
         self.confs.len() as u64 - 1
     }
 
-    /// R1: one leader in each term. R3: it holds everything that is committed. R11: voters alone have elected it.
+    /// R1: one leader in each term. R3: it holds everything that is committed. R10: it was elected under the newest
+    /// configuration that it knows of. R11: voters alone have elected it.
     ///
-    /// - Shape: `conf` is what the member itself counts by.
-    pub(super) fn leads(&mut self, member: u64, term: Term, log: &Image, conf: &Configuration) -> Result<(), String> {
+    /// - Shape: `conf` is what the member itself counts by, as of `applied`.
+    pub(super) fn leads(
+        &mut self,
+        (member, term): (u64, Term),
+        log: &Image,
+        (conf, applied): (&Configuration, Index),
+    ) -> Result<(), String> {
         let known = self.leaders.contains_key(&term);
         let first = *self.leaders.entry(term).or_insert(member);
         if first != member {
@@ -84,6 +90,10 @@ impl Ledger {
         if !known && !(conf.has_quorum(voted) && conf.is_voter(MemberId(member))) {
             let votes: Vec<u64> = conf.members().filter(|voter| voted(*voter)).map(|voter| voter.0).collect();
             return Err(format!("R11: {member} leads in term {term} by the votes of {votes:?} under {conf:?}"));
+        }
+        let mut known_changes = self.changes.range((applied + 1, 0)..(log.hard_state.commit + 1, 0));
+        if let Some(change) = known_changes.find(|(index, term)| !known && log.term(*index) == *term) {
+            return Err(format!("R10: {member} leads in term {term}, and knows of the change {change:?} from before"));
         }
         for committed in &self.committed {
             // A leader that was elected late, or is about to be deposed, knows nothing of later terms.

@@ -82,8 +82,9 @@ impl World {
                 }
                 node.role = role;
                 if role.kind == RoleKind::Leader {
-                    let conf = node.process.as_ref().map_or_else(|| self.ledger.conf().clone(), |p| p.conf().clone());
-                    self.ledger.leads(member, role.term, &node.machine.shadow.asked, &conf)?;
+                    let process = node.process.as_ref().expect("it acts");
+                    let counts_by = (process.conf(), process.state.applied_index);
+                    self.ledger.leads((member, role.term), &node.machine.shadow.asked, counts_by)?;
                     if role.settled {
                         self.led.push((self.now, member, role.term));
                     }
