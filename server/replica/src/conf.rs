@@ -124,6 +124,11 @@ impl Configuration {
         self.voters.contains(&member) || self.outgoing.contains(&member)
     }
 
+    /// Tells whether `member` decides everything by itself.
+    pub fn decides_alone(&self, member: MemberId) -> bool {
+        self.all_voters().eq([member])
+    }
+
     /// All that vote, before or after.
     pub fn all_voters(&self) -> impl Iterator<Item = MemberId> {
         self.voters.union(&self.outgoing).copied()

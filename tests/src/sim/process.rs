@@ -145,6 +145,7 @@ pub(super) struct Process {
     snapshots_kept: usize,
     effects: Vec<Effect>,
     conf_before: Configuration,
+    /// What it counted by when it settled the last time.
     conf_settled: Configuration,
 }
 
@@ -163,7 +164,7 @@ impl Process {
         self.core.configuration()
     }
 
-    /// The same at the end of the settle before the last.
+    /// What it counted by when it had settled the last time but one.
     pub(super) fn conf_before(&self) -> &Configuration {
         &self.conf_before
     }

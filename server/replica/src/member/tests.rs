@@ -3,6 +3,7 @@
 use super::*;
 use crate::apply::LeaseEvent;
 use crate::command::decode;
+use crate::conf::{Moved, Step};
 use crate::effect::Entry;
 use crate::limits::{DIGEST_EVERY, LEASE_PAUSE_GRACE_MS, LOG_MEMORY_BYTES_MAX};
 use crate::types::LeaseId;
@@ -254,4 +255,31 @@ fn a_split_raises_corrupt_through_the_log_if_this_member_leads() {
     one.feed(Input::Digest { from: MemberId(2), index: DIGEST_EVERY, chain: 8 });
     let alarm = pb::AlarmRequest { action: 1, member_id: 0, alarm: pb::AlarmType::Corrupt.into() };
     assert_eq!(one.commands, [Request::Alarm(alarm)]);
+}
+
+#[test]
+fn a_membership_change_is_refused_in_words_and_changes_who_is_counted() {
+    let refused = |one: &mut One, steps: &[Step]| {
+        one.seen.clear();
+        one.feed(Input::Configure { id: 4, steps: steps.to_vec() });
+        one.seen.iter().find_map(|effect| match effect {
+            Effect::Refuse { id: 4, why } => Some(why.clone()),
+            _ => None,
+        })
+    };
+    let demote = |id| Step::Demote(MemberId(id));
+    assert_eq!(refused(&mut One::new(1, Vec::new()), &[demote(1)]), Some(Error::NotEnoughStartedMembers));
+    assert_eq!(refused(&mut One::new(1, Vec::new()), &[]), Some(Error::UnhealthyCluster));
+    let mut one = One::new(3, Vec::new());
+    assert_eq!(refused(&mut one, &[demote(2)]), Some(Error::NotLeader));
+
+    // Member 3 is demoted: what it says of its digest decides nothing any more.
+    let now = one.member.configuration().after(&[demote(3)]).unwrap();
+    let moved = vec![Moved { index: 0, steps: vec![demote(3)], now: now.clone() }];
+    one.feed(Input::Applied { index: 0, lease_events: Vec::new(), digests: Vec::new(), moved });
+    assert_eq!(*one.member.configuration(), now);
+    digested(&mut one, DIGEST_EVERY, 7);
+    one.feed(Input::Digest { from: MemberId(3), index: DIGEST_EVERY, chain: 8 });
+    one.feed(Input::Digest { from: MemberId(2), index: DIGEST_EVERY, chain: 8 });
+    assert!(!one.seen.iter().any(|effect| matches!(effect, Effect::Diverged { .. })));
 }

@@ -94,7 +94,7 @@ impl Node {
         };
         node.shrink(applied);
         node.redraw_timeout();
-        if node.members.conf.all_voters().eq([node.config.member]) {
+        if node.members.conf.decides_alone(node.config.member) {
             node.campaign();
         }
         Ok(node)
@@ -250,7 +250,8 @@ impl Node {
     fn shrink(&mut self, applied: Index) {
         let pinned = self.pins.oldest(self.now).unwrap_or(applied).min(applied);
         let store = self.raw.mut_store();
-        if self.members.conf.members().count() == 1 {
+        let conf = &self.members.conf;
+        if conf.decides_alone(self.config.member) && conf.learners.is_empty() {
             return store.shrink(applied, 0);
         }
         store.shrink(pinned, self.config.log_memory_bytes.min(LOG_MEMORY_BYTES_MAX));
