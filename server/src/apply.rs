@@ -111,7 +111,8 @@ impl Applying {
         self.progress.applied_index.fetch_max(last.index, Ordering::Relaxed);
         (self.observe)(&out, batch_began.elapsed().as_secs_f64());
         // The driver before the clients: who was granted a lease may renew it at once.
-        self.driver.applied(last.index, std::mem::take(&mut out.lease_events), std::mem::take(&mut out.digests));
+        let (lease_events, digests) = (std::mem::take(&mut out.lease_events), std::mem::take(&mut out.digests));
+        self.driver.applied(last.index, lease_events, digests, std::mem::take(&mut out.moved));
         self.pending.answer(out.answers.drain(..));
         Ok(())
     }

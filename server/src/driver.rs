@@ -11,6 +11,7 @@ use crate::wal_thread::{self, Hooks, WalHandle};
 use bytes::Bytes;
 use mechi_proto::mechipb::{Command, command::Request};
 use mechi_replica::apply::LeaseEvent;
+use mechi_replica::conf::Moved;
 use mechi_replica::effect::{Entry, Role};
 use mechi_replica::input::Ticket;
 use mechi_replica::lease::lessor::Remaining;
@@ -238,9 +239,9 @@ impl DriverHandle {
     /// Tells that everything up to `index` is applied and visible to reads on this member.
     ///
     /// Called by the apply thread, before it answers the clients of those entries: a client that has its lease must
-    /// find it known here. `digests` are those of [`Input::Applied`].
-    pub fn applied(&self, index: Index, lease_events: Vec<LeaseEvent>, digests: Vec<(Index, u64)>) {
-        self.events.push_owed(Event::Input(Input::Applied { index, lease_events, digests }));
+    /// find it known here. `digests` and `moved` are those of [`Input::Applied`].
+    pub fn applied(&self, index: Index, lease_events: Vec<LeaseEvent>, digests: Vec<(Index, u64)>, moved: Vec<Moved>) {
+        self.events.push_owed(Event::Input(Input::Applied { index, lease_events, digests, moved }));
     }
 
     /// Hands a raft message of another member in; dropped if too much waits, since raft sends again.

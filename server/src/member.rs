@@ -149,8 +149,7 @@ impl Member {
         let snapshotted = snapshots.last().map_or(0, |manifest| manifest.tally.bytes);
         let space = Arc::new(Space::new(disk.clone(), space::part_bytes(total), state.mvcc.live_bytes(), snapshotted));
 
-        let voters = state.conf_state.voters.iter().copied().map(MemberId).collect();
-        let learners = state.conf_state.learners.iter().copied().map(MemberId).collect();
+        let conf = state.conf.clone();
         let leases = state.leases.to_meta();
         let others = others(founding, &state)?;
         let progress = Arc::new(Progress::at(&state));
@@ -182,8 +181,7 @@ impl Member {
             member: MemberConfig {
                 replica: ReplicaConfig {
                     member: MemberId(own),
-                    voters,
-                    learners,
+                    conf,
                     boot,
                     seed: own ^ boot.rotate_left(32),
                     tick_ms: millis(tick),

@@ -17,11 +17,12 @@ fn threads() -> usize {
 #[test]
 fn every_promise_is_kept_over_five_hundred_seeds() {
     let broken = Mutex::new(Vec::new());
-    let sums = Mutex::new([0; 6]);
+    let sums = Mutex::new([0; 7]);
     across(0..SEEDS, threads(), |seed| {
         let report = run(seed, Keep::Nothing);
         let stats = &report.stats;
-        let counts = [stats.operations, stats.ok, stats.unknown, stats.faults, stats.installs, stats.watched];
+        let counts =
+            [stats.operations, stats.ok, stats.unknown, stats.faults, stats.installs, stats.watched, stats.moves];
         let mut sums = sums.lock().expect("no thread panics");
         sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         if let Some((at, text)) = report.broken {
@@ -30,10 +31,10 @@ fn every_promise_is_kept_over_five_hundred_seeds() {
         }
         true
     });
-    let [operations, ok, unknown, faults, installs, watched] = *sums.lock().expect("no thread panics");
+    let [operations, ok, unknown, faults, installs, watched, moves] = *sums.lock().expect("no thread panics");
     println!(
         "{SEEDS} seeds: {operations} operations, {ok} ok, {unknown} unknown, {faults} faults with effect, {installs} \
-         snapshots installed, {watched} watch events"
+         snapshots installed, {watched} watch events, {moves} membership changes"
     );
     let broken = broken.into_inner().expect("no thread panics");
     assert!(broken.is_empty(), "{} of {SEEDS} seeds are broken:\n{}", broken.len(), broken.join("\n"));

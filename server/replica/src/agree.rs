@@ -3,6 +3,7 @@
 //! Each member tells the others its digest at every 1,024th index. The chain covers all that was applied before, so one
 //! that differs once differs from then on, and it is enough to compare the newest indexes.
 
+use crate::conf::Configuration;
 use crate::limits::{DIGEST_EVERY, DIGESTS_KEPT_MAX};
 use crate::types::{Index, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a comparison found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A majority of the voters agrees on another digest than this member's: this member is wrong.
+    /// A majority of the voters agrees on another digest than this member's: this member is wrong. While the configuration
+    /// is joint, a majority of both its halves.
     Diverged {
         /// Where.
         index: Index,
@@ -25,8 +27,7 @@ pub(crate) enum Verdict {
 /// The newest digests of all members.
 pub(crate) struct Agreement {
     member: MemberId,
-    voters: BTreeSet<MemberId>,
-    others: BTreeSet<MemberId>,
+    conf: Configuration,
     /// By member, then by index; at most `DIGESTS_KEPT_MAX` of each.
     digests: BTreeMap<MemberId, BTreeMap<Index, u64>>,
     /// The newest index with a verdict: older ones have nothing to add, and a verdict is given once.
@@ -37,20 +38,20 @@ pub(crate) struct Agreement {
 
 impl Agreement {
     /// Starts without digests.
-    pub(crate) fn new(member: MemberId, voters: &[MemberId], learners: &[MemberId]) -> Self {
-        Self {
-            member,
-            voters: voters.iter().copied().collect(),
-            others: voters.iter().chain(learners).copied().filter(|other| *other != member).collect(),
-            digests: BTreeMap::new(),
-            judged: 0,
-            suspect: None,
-        }
+    pub(crate) fn new(member: MemberId, conf: Configuration) -> Self {
+        Self { member, conf, digests: BTreeMap::new(), judged: 0, suspect: None }
+    }
+
+    /// Takes note of another configuration.
+    pub(crate) fn configure(&mut self, conf: Configuration) {
+        self.conf = conf;
+        let (member, members) = (self.member, self.conf.members().collect::<BTreeSet<_>>());
+        self.digests.retain(|known, _| *known == member || members.contains(known));
     }
 
     /// Whom to tell this member's digests.
     pub(crate) fn others(&self) -> impl Iterator<Item = MemberId> {
-        self.others.iter().copied()
+        self.conf.members().filter(|other| *other != self.member)
     }
 
     /// Takes this member's own digest.
@@ -60,7 +61,8 @@ impl Agreement {
 
     /// Takes another member's digest; a stranger's is ignored.
     pub(crate) fn told(&mut self, from: MemberId, index: Index, chain: u64) -> Option<Verdict> {
-        if self.others.contains(&from) { self.keep(from, index, chain) } else { None }
+        let known = self.others().any(|other| other == from);
+        if known { self.keep(from, index, chain) } else { None }
     }
 
     fn keep(&mut self, member: MemberId, index: Index, chain: u64) -> Option<Verdict> {
@@ -72,34 +74,28 @@ impl Agreement {
         self.compare(index)
     }
 
-    /// How many voters have which digest at `index`.
-    fn count(&self, index: Index) -> BTreeMap<u64, usize> {
-        let mut counts = BTreeMap::new();
-        for voter in &self.voters {
-            if let Some(chain) = self.digests.get(voter).and_then(|kept| kept.get(&index)) {
-                *counts.entry(*chain).or_default() += 1;
-            }
-        }
-        counts
+    fn digest(&self, member: MemberId, index: Index) -> Option<u64> {
+        self.digests.get(&member)?.get(&index).copied()
     }
 
     fn compare(&mut self, index: Index) -> Option<Verdict> {
-        let own = *self.digests.get(&self.member)?.get(&index)?;
+        let own = self.digest(self.member, index)?;
         if index <= self.judged {
             return None;
         }
-        let counts = self.count(index);
-        let majority = self.voters.len() / 2 + 1;
-        let silent = self.voters.len() - counts.values().sum::<usize>();
-        let verdict = if let Some((chain, _)) = counts.iter().find(|(_, count)| **count >= majority) {
+        let told: BTreeSet<u64> = self.conf.all_voters().filter_map(|voter| self.digest(voter, index)).collect();
+        let agreed = |chain: &u64| self.conf.has_quorum(|voter| self.digest(voter, index) == Some(*chain));
+        let possible =
+            |chain: &u64| self.conf.has_quorum(|voter| self.digest(voter, index).is_none_or(|d| d == *chain));
+        let verdict = if let Some(chain) = told.iter().find(|chain| agreed(chain)) {
             self.suspect = None;
             if *chain == own {
                 return None;
             }
             Verdict::Diverged { index }
-        } else if counts.len() < 2 {
+        } else if told.len() < 2 {
             return None;
-        } else if counts.values().all(|count| count + silent < majority) || self.waited_long(index) {
+        } else if !told.iter().any(possible) || self.waited_long(index) {
             Verdict::Split { index }
         } else {
             return None;
@@ -119,13 +115,12 @@ impl Agreement {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn members(count: u64) -> Vec<MemberId> {
-        (1..=count).map(MemberId).collect()
-    }
+    use crate::conf::Step;
 
     fn agreement(voters: u64) -> Agreement {
-        Agreement::new(MemberId(1), &members(voters), &[MemberId(99)])
+        let mut conf = Configuration::founding((1..=voters).map(MemberId));
+        conf.learners.insert(MemberId(99));
+        Agreement::new(MemberId(1), conf)
     }
 
     #[test]
@@ -146,6 +141,23 @@ mod tests {
         assert_eq!(agreement.told(MemberId(55), 1024, 8), None, "nor has a stranger");
         assert_eq!(agreement.told(MemberId(3), 1024, 8), Some(Verdict::Diverged { index: 1024 }));
         assert_eq!(agreement.told(MemberId(3), 1024, 8), None);
+    }
+
+    #[test]
+    fn a_joint_configuration_wants_both_majorities_and_a_learner_has_lost_its_voice() {
+        let mut agreement = agreement(3);
+        let swap = [Step::Promote(MemberId(99)), Step::Demote(MemberId(3))];
+        let joint = agreement.conf.after(&swap).unwrap();
+        agreement.configure(joint.clone());
+        agreement.applied(1024, 7);
+        assert_eq!(agreement.told(MemberId(2), 1024, 8), None);
+        assert_eq!(agreement.told(MemberId(3), 1024, 8), None, "two of three before, one of three after");
+        assert_eq!(agreement.told(MemberId(99), 1024, 8), Some(Verdict::Diverged { index: 1024 }));
+        agreement.configure(joint.after(&[]).unwrap());
+        agreement.applied(2048, 7);
+        assert_eq!(agreement.told(MemberId(3), 2048, 8), None);
+        assert_eq!(agreement.told(MemberId(2), 2048, 8), None, "3 is no voter any more");
+        assert_eq!(agreement.told(MemberId(99), 2048, 8), Some(Verdict::Diverged { index: 2048 }));
     }
 
     #[test]

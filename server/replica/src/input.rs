@@ -1,5 +1,6 @@
 //! Everything that can happen to a [`crate::replica::Replica`], as a closed enum.
 
+use crate::conf::{Moved, Step};
 use crate::types::{Index, MemberId, MonoMillis, Term};
 use bytes::Bytes;
 use mechi_proto::mechipb::Command;
@@ -35,8 +36,20 @@ pub enum Input {
     Read(ReadId),
     /// The records of this ticket, and of all earlier ones, are durable.
     Persisted(Ticket),
-    /// All entries up to this index are applied.
-    Applied(Index),
+    /// An operator wants another configuration; refused unless this member leads.
+    Configure {
+        /// The shell's id, unique in this boot, of the same kind as a command's.
+        id: u64,
+        /// What to do, all of it in one change.
+        steps: Vec<Step>,
+    },
+    /// Entries are applied.
+    Applied {
+        /// All up to this one.
+        index: Index,
+        /// The membership changes among them that took effect, in order.
+        moved: Vec<Moved>,
+    },
     /// A raft message from another member, opaque.
     Peer(Bytes),
     /// A message to this member could not be delivered.

@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod input;
 pub mod effect;
 pub mod command;
+pub mod conf;
 pub mod disk;
 pub mod wal;
 pub mod store;

@@ -30,6 +30,8 @@ pub const CLUSTER_NAMES: &[&str] = &[
     // Opening.
     "applied_from_commit_on_restart",
     "sled_ahead_of_commit_at_open",
+    // Membership.
+    "conf_change_after_advance",
     // Forwarding and reading.
     "batch_applied_twice",
     "read_context_reused",

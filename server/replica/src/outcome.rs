@@ -19,7 +19,7 @@ pub enum Response {
     LeaseGrant(pb::LeaseGrantResponse),
     LeaseRevoke(pb::LeaseRevokeResponse),
     Alarm(pb::AlarmResponse),
-    /// Commands of the members themselves, which no client waits for.
+    /// A membership change took effect, or a member's own command, which no client waits for: nothing else to say.
     Internal,
 }
 
@@ -63,6 +63,13 @@ pub enum Error {
     LeaseExists,
     #[error("etcdserver: member not found")]
     MemberNotFound,
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStartedMembers,
+    /// Here: a membership change is under way, or the leader is too new to know that none is.
+    #[error("etcdserver: unhealthy cluster")]
+    UnhealthyCluster,
     #[error("etcdserver: not leader")]
     NotLeader,
     #[error("etcdserver: bad leader transferee")]

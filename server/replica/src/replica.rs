@@ -3,6 +3,7 @@
 //! Feed it any number of inputs, then settle it until it says that nothing is left. Each settle makes at most one
 //! entry of all waiting commands and at most one write, so that whatever arrives during an fsync shares the next.
 
+use crate::conf::Configuration;
 use crate::effect::{Effect, Entry, HardState, Role, RoleKind};
 use crate::input::Input;
 use crate::limits::{GATHER_BYTES_MAX, REQUEST_TIMEOUT_MS};
@@ -16,10 +17,8 @@ use crate::types::{Index, MemberId, Term};
 pub struct ReplicaConfig {
     /// This member; not 0.
     pub member: MemberId,
-    /// The voters of the replicated state, or of the new cluster.
-    pub voters: Vec<MemberId>,
-    /// The learners of the replicated state.
-    pub learners: Vec<MemberId>,
+    /// The configuration of the replicated state as it is applied, or of the new cluster.
+    pub conf: Configuration,
     /// Counts this member's starts; durable before it is handed in.
     pub boot: u64,
     /// Spreads election timeouts; the same seed and inputs give the same effects.
@@ -51,6 +50,8 @@ pub struct Replica {
     node: Node,
     proposals: Proposals,
     role: Role,
+    /// The newest wall time that the shell told.
+    wall_ms: i64,
 }
 
 impl Replica {
@@ -64,13 +65,14 @@ impl Replica {
         let timeout_ms = REQUEST_TIMEOUT_MS + 2 * config.tick_ms * config.election_ticks as u64;
         let proposals = Proposals::new(config.member, config.boot, timeout_ms);
         let node = Node::new(config, tail, applied)?;
-        Ok(Self { node, proposals, role: Role::default() })
+        Ok(Self { node, proposals, role: Role::default(), wall_ms: 0 })
     }
 
     /// Takes in what happened; effects come with the next [`Replica::settle`].
     pub fn feed(&mut self, input: Input) {
         match input {
             Input::Tick { now, wall_ms } => {
+                self.wall_ms = wall_ms;
                 self.node.tick(now);
                 self.proposals.tick(now, wall_ms, self.leader());
             }
@@ -80,7 +82,8 @@ impl Replica {
                 self.expect_entry();
                 self.node.persisted(ticket);
             }
-            Input::Applied(index) => self.node.applied(index),
+            Input::Configure { id, steps } => self.node.configure(id, &steps, self.wall_ms),
+            Input::Applied { index, moved } => self.node.applied(index, &moved),
             Input::Peer(message) => {
                 self.expect_entry();
                 self.node.step(&message);
@@ -139,6 +142,11 @@ impl Replica {
     /// Leadership as this member sees it now.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The configuration as of the applied index.
+    pub fn configuration(&self) -> &Configuration {
+        self.node.configuration()
     }
 
     /// Who appends to the log now.

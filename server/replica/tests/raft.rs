@@ -4,7 +4,9 @@
 mod raft_net;
 
 use goldenscript::{Command, Context, Runner};
+use mechi_replica::conf::Step;
 use mechi_replica::limits::GATHER_BYTES_MAX;
+use mechi_replica::types::MemberId;
 use raft_net::Net;
 use std::error::Error;
 use std::path::Path;
@@ -40,6 +42,19 @@ impl Runner for Script {
             "put-large" => {
                 let id = net.put(number()?.ok_or("put-large MEMBER")?, GATHER_BYTES_MAX);
                 return Ok(format!("command {id}\n"));
+            }
+            // "configure 1 promote 3 demote 2": both in one change, asked of member 1.
+            "configure" => {
+                let member =
+                    args.next_pos().map(str::parse).transpose()?.ok_or("configure MEMBER [promote|demote ID]...")?;
+                let mut steps = Vec::new();
+                while let Some(step) = args.next_pos() {
+                    let id = MemberId(args.next_pos().map(str::parse).transpose()?.ok_or("promote|demote ID")?);
+                    steps.push(if step == "promote" { Step::Promote(id) } else { Step::Demote(id) });
+                }
+                let id = net.configure(member, steps);
+                args.reject_next()?;
+                return Ok(format!("change {id}\n"));
             }
             "read" => return Ok(format!("read {}\n", net.read(number()?.ok_or("read MEMBER")?))),
             "persist" => {

@@ -5,6 +5,7 @@ use crate::deliver::Deliveries;
 use crate::wal_thread::{Log, Written};
 use mechi_proto::etcdserverpb::PutRequest;
 use mechi_proto::mechipb;
+use mechi_replica::conf::Configuration;
 use mechi_replica::limits::LOG_MEMORY_BYTES_MAX;
 use mechi_replica::replica::{LogTail, ReplicaConfig};
 use mechi_replica::wal::record::Record;
@@ -62,8 +63,7 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
         member: MemberConfig {
             replica: ReplicaConfig {
                 member: MemberId(1),
-                voters: vec![MemberId(1)],
-                learners: Vec::new(),
+                conf: Configuration::founding([MemberId(1)]),
                 boot: 1,
                 seed: 1,
                 tick_ms: 10,
@@ -125,7 +125,7 @@ fn apply(handle: &DriverHandle, pending: &Pending, entries: &[Entry]) {
                 answers.push((command.id, Ok(Response::Internal)));
             }
         }
-        handle.applied(entry.index, events, Vec::new());
+        handle.applied(entry.index, events, Vec::new(), Vec::new());
         pending.answer(answers);
     }
 }

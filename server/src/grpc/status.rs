@@ -211,12 +211,18 @@ pub fn code(error: &Error) -> Code {
         Error::NoSpace => Code::ResourceExhausted,
         Error::TooManyRequests => Code::Unknown,
         Error::LeaseNotFound | Error::MemberNotFound => Code::NotFound,
-        Error::LeaseExists | Error::NotLeader | Error::BadLeaderTransferee | Error::AuthNotEnabled => {
-            Code::FailedPrecondition
-        }
-        Error::NoLeader | Error::LeaderChanged | Error::Stopped | Error::Timeout | Error::TimeoutWaitAppliedIndex => {
-            Code::Unavailable
-        }
+        Error::LeaseExists
+        | Error::MemberNotLearner
+        | Error::NotEnoughStartedMembers
+        | Error::NotLeader
+        | Error::BadLeaderTransferee
+        | Error::AuthNotEnabled => Code::FailedPrecondition,
+        Error::UnhealthyCluster
+        | Error::NoLeader
+        | Error::LeaderChanged
+        | Error::Stopped
+        | Error::Timeout
+        | Error::TimeoutWaitAppliedIndex => Code::Unavailable,
         Error::Corrupt => Code::DataLoss,
         Error::WatchCanceled => Code::Cancelled,
         Error::PermissionDenied => Code::PermissionDenied,
@@ -248,6 +254,13 @@ mod tests {
             (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
             (Error::LeaseExists, 9, "etcdserver: lease already exists"),
             (Error::MemberNotFound, 5, "etcdserver: member not found"),
+            (Error::MemberNotLearner, 9, "etcdserver: can only promote a learner member"),
+            (
+                Error::NotEnoughStartedMembers,
+                9,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            (Error::UnhealthyCluster, 14, "etcdserver: unhealthy cluster"),
             (Error::NotLeader, 9, "etcdserver: not leader"),
             (Error::BadLeaderTransferee, 9, "etcdserver: bad leader transferee"),
             (Error::NoLeader, 14, "etcdserver: no leader"),

@@ -23,7 +23,7 @@ use mechi_replica::store::applied::Applied;
 use mechi_replica::store::flush::Flusher;
 use mechi_replica::store::restore;
 use mechi_replica::store::usable::{self, Folder, Unusable};
-use mechi_replica::types::{Index, Term};
+use mechi_replica::types::{Index, MemberId, Term};
 use mechi_replica::wal::{Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,9 +165,7 @@ fn settle(
         }
     };
     let Stood { mut state, store, mut flusher } = stood;
-    if state.conf_state.voters.is_empty() {
-        state.conf_state.voters.clone_from(&settings.identity.voters);
-    }
+    state.found(settings.identity.voters.iter().copied().map(MemberId));
     let newest = base.snapshot_index();
     let (mut snapshots, _) = snapshot::list(&disk, SNAP_DIR)?;
     snapshots.retain(|manifest| manifest.index() <= newest);

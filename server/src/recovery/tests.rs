@@ -4,6 +4,7 @@ use super::*;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::{self, command::Request};
 use mechi_replica::command;
+use mechi_replica::conf::Configuration;
 use mechi_replica::effect::{Entry, EntryKind, HardState};
 
 use mechi_replica::limits::SLICE_KEYS_MAX;
@@ -78,7 +79,7 @@ fn assert_holds(opened: &Opened, count: u32) {
 fn run(dir: &Path) -> Opened {
     let mut opened = open(&settings(dir, "boot-1")).unwrap();
     assert!(opened.is_first_start && opened.boot == 1);
-    assert_eq!(opened.state.conf_state.voters, [2]);
+    assert_eq!(opened.state.conf, Configuration::founding([MemberId(2)]));
     put(&mut opened, 0..20);
     snapshot(&mut opened);
     put(&mut opened, 20..40);

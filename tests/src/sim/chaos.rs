@@ -7,6 +7,7 @@ use super::world::{End, Event, World};
 use crate::rng::Rng;
 use mechi_proto::mechipb::command::Request;
 use mechi_replica::command::decode;
+use mechi_replica::effect::EntryKind;
 use mechi_replica::limits::READ_ROUND_RETRY_MS;
 use mechi_replica::member::Input;
 use mechi_replica::types::MemberId;
@@ -193,8 +194,10 @@ impl World {
             _ => members[(choice % members.len() as u64) as usize],
         };
         // While others are down, most faults spare those that are left: a cluster without a quorum shows little.
-        let hit = self.chaos.open.values().flat_map(|(_, hit)| hit).collect::<BTreeSet<_>>().len();
-        if 2 * (hit + 1) > members.len() && members.len() > 1 && detail % 4 != 0 {
+        let mut hit: BTreeSet<u64> = self.chaos.open.values().flat_map(|(_, hit)| hit).copied().collect();
+        hit.insert(target);
+        let quorum_left = self.ledger.conf().has_quorum(|member| !hit.contains(&member.0));
+        if !quorum_left && members.len() > 1 && detail % 4 != 0 {
             self.after(election / 2, Event::Fault);
             return Ok(());
         }
@@ -341,7 +344,7 @@ impl World {
     pub(super) fn spring(&mut self, member: u64, records: &[Record]) {
         let Some(fault) = self.chaos.ambush else { return };
         let lease = records.iter().find_map(|record| match record {
-            Record::Entry(entry) if !entry.data.is_empty() => {
+            Record::Entry(entry) if entry.kind == EntryKind::Normal && !entry.data.is_empty() => {
                 let batch = decode(&entry.data).ok().filter(|batch| batch.member == member)?;
                 batch.commands.iter().find_map(|command| match &command.request {
                     Some(Request::LeaseExpire(wish)) => Some(wish.id),

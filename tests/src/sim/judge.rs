@@ -11,9 +11,10 @@ use mechi_proto::mvccpb::event::EventType;
 use mechi_proto::mvccpb::{Event, KeyValue};
 use mechi_replica::apply::kv;
 use mechi_replica::command::decode;
+use mechi_replica::conf::{Configuration, Move};
 use mechi_replica::effect::EntryKind;
 use mechi_replica::mvcc::HashJob;
-use mechi_replica::types::{Index, Term};
+use mechi_replica::types::{Index, MemberId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a lease ended.
@@ -44,6 +45,7 @@ struct Replay<'a> {
     /// Where each operation was applied.
     applied: BTreeMap<u64, Index>,
     compactions: Vec<i64>,
+    conf: Configuration,
 }
 
 /// Checks everything that can be judged only in the light of the whole history.
@@ -58,6 +60,7 @@ pub(super) fn judge(world: &World) -> Result<(), String> {
         changes: Vec::new(),
         applied: BTreeMap::new(),
         compactions: Vec::new(),
+        conf: Configuration::founding((1..=world.options.members).map(MemberId)),
     };
     let mut reads: Vec<(Index, usize)> = Vec::new();
     for (place, op) in world.ops.iter().enumerate() {
@@ -93,6 +96,9 @@ impl Replay<'_> {
     fn entry(&mut self, index: Index) -> Result<(), String> {
         let committed = &self.world.ledger.committed[index as usize - 1];
         let entry = &committed.entry;
+        if let Some(change) = Move::decode(entry).map_err(|error| format!("A5: entry {index}: {error}"))? {
+            return self.membership(index, &change);
+        }
         if entry.kind != EntryKind::Normal || entry.data.is_empty() {
             return Ok(());
         }
@@ -131,6 +137,27 @@ impl Replay<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A membership change: it fits, and its operator heard so or does not know.
+    fn membership(&mut self, index: Index, change: &Move) -> Result<(), String> {
+        let after = self.conf.after(&change.steps);
+        self.conf = after.map_err(|error| format!("R10: {change:?} at {index} after {:?}: {error}", self.conf))?;
+        if change.steps.is_empty() {
+            return Ok(());
+        }
+        let place = change.author.id.checked_sub(1).ok_or("a change that nobody asked for")?;
+        let op = self.world.ops.get(place as usize).ok_or("a change that nobody asked for")?;
+        if let Some(first) = self.applied.insert(change.author.id, index) {
+            return Err(format!("A3: operation {} is applied at {first} and at {index}", change.author.id));
+        }
+        let asked =
+            matches!(&op.ask, Ask::Configure(steps) if *steps == change.steps) && op.member == change.author.member;
+        match &op.outcome {
+            Some(Outcome::Answer { at, result: Ok(_) }) if asked && *at == index => Ok(()),
+            Some(Outcome::Unknown) | None if asked => Ok(()),
+            heard => Err(format!("K1: change {change:?} is applied at {index}, {:?} heard {heard:?}", op.ask)),
+        }
     }
 
     fn command(
@@ -327,6 +354,9 @@ impl Replay<'_> {
             let found = kv::range(&state.mvcc, &all, now, &values).map_err(|error| format!("H2: {id}: {error}"))?;
             if found != wanted {
                 return Err(format!("H2: {id} holds {found:?}, the log means {wanted:?}"));
+            }
+            if state.conf != self.conf {
+                return Err(format!("H2: {id} has {:?}, the log means {:?}", state.conf, self.conf));
             }
             let held: Vec<i64> = state.leases.iter().map(|(id, _)| id.0).collect();
             if held != leases {

@@ -28,6 +28,7 @@ pub use options::Options;
 use chaos::FaultKind;
 use log::EventLog;
 use mechi_proto::mechipb::command::Request;
+use mechi_replica::conf::Step;
 use mechi_replica::effect::RoleKind;
 use std::fmt;
 use std::ops::Range;
@@ -79,6 +80,8 @@ pub struct Stats {
     pub watched: u64,
     /// Leases that were granted.
     pub leases: u64,
+    /// Membership changes that were committed; a joint configuration's end counts too.
+    pub moves: u64,
     /// Microseconds from the end of all faults until everybody agreed.
     pub healed: u64,
 }
@@ -88,7 +91,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "hash={:016x} events={} time={}ms operations={} ok={} unknown={} faults={} [{}] leaders={} entries={} \
-             installs={} rebuilds={} watched={} leases={} healed={}ms",
+             installs={} rebuilds={} watched={} leases={} moves={} healed={}ms",
             self.hash,
             self.events,
             self.time / 1_000,
@@ -103,6 +106,7 @@ impl fmt::Display for Stats {
             self.rebuilds,
             self.watched,
             self.leases,
+            self.moves,
             self.healed / 1_000,
         )
     }
@@ -171,6 +175,7 @@ fn stats(world: &World) -> Stats {
         events: world.log.events(),
         time: world.now,
         healed: world.healed,
+        moves: world.ledger.moves(),
         operations: world.ops.len() as u64,
         ok: count(&Outcome::is_ok),
         unknown: count(&|outcome| *outcome == Outcome::Unknown),
@@ -213,6 +218,7 @@ fn live(world: &mut World) -> Result<(), String> {
     // Also what the clients still wait for comes to an end.
     world.run(world.now + election * 5)?;
     serve(world)?;
+    reconfigure(world)?;
     quiet(world)?;
     let begun = world.now;
     while let Err(why) = agree(world).and_then(|()| watched(world)) {
@@ -255,6 +261,9 @@ fn agree(world: &World) -> Result<(), String> {
         if *digest.get_or_insert(state.chain_digest) != state.chain_digest {
             return Err(format!("the digest of {id} differs"));
         }
+        if process.conf().is_joint() {
+            return Err(format!("{id} is still joint: {:?}", process.conf()));
+        }
     }
     Ok(())
 }
@@ -275,6 +284,46 @@ fn serve(world: &mut World) -> Result<(), String> {
         let found = &world.ops[op as usize - 1];
         if !found.outcome.as_ref().is_some_and(Outcome::is_ok) {
             return Err(format!("V2: {} does not serve after healing: {:?}", found.member, found.outcome));
+        }
+    }
+    Ok(())
+}
+
+/// Membership changes succeed: those without a vote get one, or if all have one, some lose it; amid writes, so that the
+/// change is not applied alone. Several at once are joint, and that ends in time.
+fn reconfigure(world: &mut World) -> Result<(), String> {
+    let election = world.options.election_us();
+    for round in 0..3 {
+        let leader = world.leader().ok_or("V2: nobody leads after healing")?;
+        let conf = world.ledger.conf().clone();
+        let others = conf.voters.iter().copied().filter(|voter| voter.0 != leader);
+        let steps: Vec<Step> = match conf.learners.is_empty() {
+            false => conf.learners.iter().copied().map(Step::Promote).collect(),
+            // One or two, so that both ways are gone.
+            true => others.take(1 + (world.options.seed + round) as usize % 2).map(Step::Demote).collect(),
+        };
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let asked = world.issue(u64::MAX, leader, Ask::Configure(steps));
+        for _ in 0..8 {
+            for member in 1..=world.options.members {
+                let number = world.ops.len() as u64 + 1;
+                let put = mechi_proto::etcdserverpb::PutRequest { lease: 0, ..world.work.put(number) };
+                world.issue(u64::MAX, member, Ask::Write(Request::Put(put)));
+            }
+            world.run(world.now + world.options.latency.max)?;
+        }
+        let begun = world.now;
+        while let Err(why) = agree(world) {
+            if world.now > begun + HEAL_ELECTIONS * election {
+                return Err(format!("V3: not settled after a membership change: {why}"));
+            }
+            world.run(world.now + election / 4)?;
+        }
+        let found = &world.ops[asked as usize - 1];
+        if !found.outcome.as_ref().is_some_and(Outcome::is_ok) {
+            return Err(format!("V3: {:?} after healing: {:?}", found.ask, found.outcome));
         }
     }
     Ok(())

@@ -71,6 +71,8 @@ pub struct Options {
     pub checkpoint_ms: u64,
     /// The longest time to live that a client asks for, in seconds.
     pub ttl_max: u64,
+    /// Election timeouts between two changes of the membership, on the average; 0 for no such changes.
+    pub operator: u64,
     /// How likely each kind of fault is, in the order of `FaultKind::ALL`.
     pub weights: Vec<u64>,
 }
@@ -84,9 +86,13 @@ impl Options {
         let tick_us = tick_ms * 1_000;
         // Swarm: in each run some faults are frequent and some do not happen, so that one does not hide another.
         let weights = (0..kinds).map(|_| *rng.pick(&[0, 1, 2, 4])).collect();
+        // From a generator of its own, so that what it draws reshuffles nothing else.
+        let mut operator = Rng::new(seed ^ 0x6f70_6572_6174_6f72);
+        let operator = if members == 1 { 0 } else { *operator.pick(&[0, 0, 2, 4, 4, 8]) };
         Self {
             seed,
             members,
+            operator,
             tick_ms,
             election_ticks: *rng.pick(&[8, 10, 10]),
             segment_bytes: *rng.pick(&[4 << 10, 8 << 10, 16 << 10, 64 << 10]),
@@ -126,7 +132,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} tick={}ms election={} segment={} snapshot={} kept={} memory={} flush={} latency={}..{}us \
              loss={}/1000 duplicates={}/1000 reordered={}/1000 fsync={}..{}us apply={}..{}us skew={}ppm keys={} \
-             values<={}B clients={} watchers={} checkpoint={}ms ttl<={}s faults={:?}",
+             values<={}B clients={} watchers={} checkpoint={}ms ttl<={}s operator={} faults={:?}",
             self.seed,
             self.members,
             self.tick_ms,
@@ -152,6 +158,7 @@ impl fmt::Display for Options {
             self.watchers,
             self.checkpoint_ms,
             self.ttl_max,
+            self.operator,
             self.weights,
         )
     }

@@ -16,6 +16,7 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::Command;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{self, Outcomes, kv};
+use mechi_replica::conf::Configuration;
 use mechi_replica::disk::Disk;
 use mechi_replica::disk::sim::SimDisk;
 use mechi_replica::effect::{Entry, Role};
@@ -143,6 +144,9 @@ pub(super) struct Process {
     snapshot_entries: u64,
     snapshots_kept: usize,
     effects: Vec<Effect>,
+    conf_before: Configuration,
+    /// What it counted by when it settled the last time.
+    conf_settled: Configuration,
 }
 
 fn say(context: &str) -> impl FnOnce(Fatal) -> String {
@@ -153,6 +157,16 @@ impl Process {
     /// Leadership as this member sees it.
     pub(super) fn role(&self) -> Role {
         self.core.role()
+    }
+
+    /// The configuration that it counts by.
+    pub(super) fn conf(&self) -> &Configuration {
+        self.core.configuration()
+    }
+
+    /// What it counted by when it had settled the last time but one.
+    pub(super) fn conf_before(&self) -> &Configuration {
+        &self.conf_before
     }
 
     /// Feeds the core.
@@ -189,6 +203,7 @@ impl Process {
                 let command = Command { id: op, request: Some(request), ..Command::default() };
                 self.core.feed(now, Input::Propose(command));
             }
+            Ask::Configure(steps) => self.core.feed(now, Input::Configure { id: op, steps }),
             Ask::Range(range) if range.serializable && self.caught_up => {
                 let outcome = self.range(&range)?;
                 acts.push(Act::Reply { op, outcome });
@@ -213,6 +228,7 @@ impl Process {
 
     /// Lets the core settle, and takes its effects in their order.
     pub(super) fn settle(&mut self, now: MonoMillis, acts: &mut Vec<Act>) -> Result<(), String> {
+        self.conf_before = std::mem::replace(&mut self.conf_settled, self.core.configuration().clone());
         for _ in 0..SETTLES_MAX {
             let mut effects = std::mem::take(&mut self.effects);
             let more = self.core.settle(&mut effects);
@@ -369,19 +385,24 @@ impl Process {
         acts: &mut Vec<Act>,
     ) -> Result<(), String> {
         let (mut lease_events, mut digests, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut moved = Vec::new();
         for _ in 0..count {
             let Some(entry) = self.to_apply.pop_front() else { break };
             let mut out = Outcomes::default();
             let answer = apply::Answer { member: self.id, boot: self.boot };
             apply::apply(&mut self.state, &entry, answer, &Blocks(&self.store), &mut out).map_err(say("apply"))?;
-            ledger.applies(self.id, at, entry.index, self.state.chain_digest)?;
+            ledger.applies(self.id, at, &self.state)?;
+            moved.append(&mut out.moved);
             lease_events.append(&mut out.lease_events);
             digests.append(&mut out.digests);
             answers.extend(out.answers.into_iter().map(|(op, result)| (op, entry.index, result)));
         }
         self.hub.feed(HubInput::Advance(self.state.mvcc.revision()));
         // The driver before the clients: who was granted a lease may renew it at once.
-        self.core.feed(now, Input::Applied { index: self.state.applied_index, lease_events, digests });
+        self.core.feed(now, Input::Applied { index: self.state.applied_index, lease_events, digests, moved });
+        if *self.core.configuration() != self.state.conf {
+            return Err(format!("R10: {} counts by {:?}, it has {:?}", self.id, self.conf(), self.state.conf));
+        }
         for (op, index, result) in answers.into_iter().filter(|(op, ..)| *op < OWN_COMMANDS) {
             acts.push(Act::Reply { op, outcome: Outcome::Answer { at: index, result } });
         }

@@ -5,6 +5,7 @@ use crate::rng::Rng;
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::command::Request;
+use mechi_replica::conf;
 use mechi_replica::outcome::{Error, Response};
 use mechi_replica::types::{Index, LeaseId};
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -18,6 +19,8 @@ pub(super) enum Ask {
     Write(Request),
     Range(pb::RangeRequest),
     KeepAlive(LeaseId),
+    /// An operator's, not a client's.
+    Configure(Vec<conf::Step>),
 }
 
 /// What a client hears.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod members;
+mod operator;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
@@ -18,6 +19,7 @@ use super::watcher::{Taken, Watcher};
 use super::work::{Ask, Op, Outcome, Work};
 use crate::rng::Rng;
 use bytes::Bytes;
+use mechi_replica::conf::Configuration;
 use mechi_replica::effect::{Role, RoleKind};
 use mechi_replica::member::Input;
 use mechi_replica::outcome::Error;
@@ -52,6 +54,8 @@ pub(super) enum Event {
     Credit { member: u64, stream: u64, cost: usize },
     Fault,
     FaultEnds { fault: u64 },
+    Operate,
+    Trip { member: u64, life: u64 },
 }
 
 impl Event {
@@ -136,6 +140,9 @@ pub(super) struct World {
     disk: Rng,
     sched: Rng,
     client: Rng,
+    operator: Rng,
+    /// Whoever first knows the next membership change to be committed ends before it applies it.
+    trap: bool,
     streams: u64,
     /// Clients issue operations and watchers move about.
     pub(super) busy: bool,
@@ -194,7 +201,7 @@ impl World {
         let mut world = Self {
             now: 0,
             log,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(Configuration::founding((1..=options.members).map(MemberId))),
             nodes,
             network: Network::new(&options, stream(seed, "net")),
             ops: Vec::new(),
@@ -207,6 +214,8 @@ impl World {
             disk: stream(seed, "disk"),
             sched: stream(seed, "schedule"),
             client: stream(seed, "client"),
+            operator: stream(seed, "operator"),
+            trap: false,
             streams: 0,
             busy: true,
             think: Span { min: think / 8, max: think },
@@ -231,6 +240,9 @@ impl World {
             world.at(at, Event::Watch { watcher });
         }
         world.at(election * 3, Event::Fault);
+        if world.options.operator > 0 {
+            world.at(election * 4, Event::Operate);
+        }
         world
     }
 
@@ -326,6 +338,11 @@ impl World {
             }
             Event::Fault => self.fault(),
             Event::FaultEnds { fault } => self.fault_ends(fault),
+            Event::Operate => {
+                self.operate();
+                Ok(())
+            }
+            Event::Trip { member, life } => self.trip(member, life),
         }
     }
 
@@ -358,6 +375,8 @@ impl World {
             Event::Connect { watcher } => (23, *watcher as u64, 0),
             Event::Fault => (21, 0, 0),
             Event::FaultEnds { fault } => (22, *fault, 0),
+            Event::Operate => (24, 0, 0),
+            Event::Trip { member, life } => (25, *member, *life),
         };
         self.log.event(self.now, &[kind, a, b], || show(event));
     }

@@ -12,6 +12,7 @@ pub mod txn;
 
 use crate::auth::effects::{Asked, Policy, permit};
 use crate::command::decode;
+use crate::conf::{Move, Moved};
 use crate::digest::{Link, chain};
 use crate::effect::{Entry, EntryKind};
 use crate::limits::DIGEST_EVERY;
@@ -51,6 +52,8 @@ pub struct Outcomes {
     pub alarms_changed: bool,
     /// Whether the cluster's id, a member, or what is known of one changed.
     pub members_changed: bool,
+    /// The membership changes that took effect, in order.
+    pub moved: Vec<Moved>,
     /// (index, chain digest) at every [`DIGEST_EVERY`]th entry, for members to compare.
     pub digests: Vec<(Index, u64)>,
     /// What was done, for the metrics.
@@ -130,7 +133,7 @@ pub enum LeaseEvent {
 
 /// Applies one committed entry.
 ///
-/// - Shape: entries come in order without a gap; an empty entry or a configuration change only advances.
+/// - Shape: entries come in order without a gap; an empty normal entry only advances.
 /// - Purity: state and outcomes depend on the entry and the state alone. `answer` and `values` decide only whether
 ///   read results are made and where old values are found, so `chain_digest` does not cover those.
 /// - Errors: [`Fatal`] stops the process, with the state half-changed; an [`Error`] is part of the outcome.
@@ -168,6 +171,9 @@ pub fn apply(
                 }
             }
         }
+    }
+    if let Some(change) = Move::decode(entry)? {
+        digest = chain(digest, &member::configure(state, entry, change, answer, out));
     }
     state.chain_digest = digest;
     (state.applied_index, state.applied_term) = (entry.index, entry.term);
@@ -297,6 +303,9 @@ fn status_code(outcome: &Result<Response, Error>) -> u32 {
         Err(Error::Corrupt) => 7,
         Err(Error::MemberNotFound) => 8,
         Err(Error::PermissionDenied) => 9,
+        Err(Error::MemberNotLearner) => 10,
+        Err(Error::NotEnoughStartedMembers) => 11,
+        Err(Error::UnhealthyCluster) => 12,
         Err(_) => 255,
     }
 }

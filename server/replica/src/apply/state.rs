@@ -3,10 +3,11 @@
 use super::alarm::Alarms;
 use super::dedupe::Windows;
 use super::lease::Leases;
+use crate::conf::Configuration;
 use crate::mvcc::Mvcc;
 use crate::outcome::Fatal;
 use crate::store::Values;
-use crate::types::{Index, LeaseId, Term};
+use crate::types::{Index, LeaseId, MemberId, Term};
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +24,8 @@ pub struct State {
     pub members: BTreeMap<u64, pb::Member>,
     /// Ids that must never come back.
     pub members_removed: BTreeSet<u64>,
-    /// raft's configuration as of `applied_index`.
-    pub conf_state: mechipb::ConfState,
+    /// Who votes and who learns, as of `applied_index`.
+    pub conf: Configuration,
     /// Which batches were applied.
     pub windows: Windows,
     /// The cluster's id; 0 before its first entry.
@@ -54,13 +55,21 @@ impl State {
             alarms: Alarms::default(),
             members: BTreeMap::new(),
             members_removed: BTreeSet::new(),
-            conf_state: mechipb::ConfState::default(),
+            conf: Configuration::default(),
             windows: Windows::default(),
             cluster_id: 0,
             applied_index: 0,
             applied_term: 0,
             chain_digest: 0,
             feature_level: 0,
+        }
+    }
+
+    /// Begins with the cluster's first voters, unless this state has a configuration: what was changed since then is only
+    /// known here.
+    pub fn found(&mut self, voters: impl IntoIterator<Item = MemberId>) {
+        if self.conf.is_empty() {
+            self.conf = Configuration::founding(voters);
         }
     }
 
@@ -79,7 +88,7 @@ impl State {
             alarms: self.alarms.list(pb::AlarmType::None),
             members: self.members.values().cloned().collect(),
             windows: self.windows.to_meta(),
-            conf_state: Some(self.conf_state.clone()),
+            conf_state: Some(self.conf.to_meta()),
             members_removed: self.members_removed.iter().copied().collect(),
         }
     }
@@ -104,7 +113,7 @@ impl State {
             alarms: Alarms::from_meta(meta.alarms)?,
             members: meta.members.into_iter().map(|member| (member.id, member)).collect(),
             members_removed: meta.members_removed.into_iter().collect(),
-            conf_state: meta.conf_state.unwrap_or_default(),
+            conf: Configuration::from_meta(&meta.conf_state.unwrap_or_default())?,
             windows: Windows::from_meta(meta.windows)?,
             cluster_id: meta.cluster_id,
             applied_index: meta.applied_index,

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::command::{RequestLimits, check, encode, is_read_only};
+use crate::conf::{Author, Configuration, Step};
 use crate::lease::lessor::{Lessor, Renewal};
 use crate::store::AllInMemory;
-use crate::types::MonoMillis;
+use crate::types::{MemberId, MonoMillis};
 use goldenscript::{Argument, Command, Context as Line, Runner};
 use mechi_proto::mechipb::{Batch, ClusterInit, Command as Cmd, LeaseExpire, MemberPublish};
 use mechi_proto::mvccpb::KeyValue;
@@ -414,16 +415,87 @@ fn the_digest_depends_on_entries_and_not_on_who_answers() {
 }
 
 #[test]
-fn empty_entries_and_configuration_changes_only_advance() {
+fn an_empty_entry_only_advances() {
     let mut script = Script::default();
-    for kind in [EntryKind::Normal, EntryKind::ConfChange, EntryKind::ConfChangeV2] {
-        let data = if kind == EntryKind::Normal { bytes::Bytes::new() } else { "raft's own".into() };
+    let entry = script.entry(bytes::Bytes::new());
+    let mut out = Outcomes::default();
+    apply(&mut script.state, &entry, ME, &AllInMemory, &mut out).unwrap();
+    assert_eq!(out, Outcomes::default());
+    assert_eq!((script.state.applied_index, script.state.applied_term, script.state.mvcc.revision()), (1, 1, 1));
+}
+
+/// Applies a membership change of `steps`, proposed as command `id` by `author`.
+fn configured(script: &mut Script, steps: &[Step], author: Answer, id: u64) -> Outcomes {
+    let Answer { member, boot } = author;
+    let data = Move { author: Author { member, boot, id }, steps: steps.to_vec() }.encode(5);
+    let entry = Entry { kind: EntryKind::ConfChangeV2, ..script.entry(data) };
+    let mut out = Outcomes::default();
+    apply(&mut script.state, &entry, ME, &AllInMemory, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn a_membership_change_is_state_and_its_author_hears_of_it() {
+    let member = |id| pb::Member { id, ..Default::default() };
+    let mut script = Script::default();
+    script.state.found([1, 2, 3].map(MemberId));
+    let init = ClusterInit { cluster_id: 7, members: vec![member(1), member(2), member(3)] };
+    applied(&mut script, &batch(1, 1, Request::ClusterInit(init)), ME);
+    let learners = |state: &State| -> Vec<u64> {
+        state.members.values().filter(|member| member.is_learner).map(|member| member.id).collect()
+    };
+
+    let out = configured(&mut script, &[Step::Demote(MemberId(3))], ME, 9);
+    assert_eq!((&out.answers[..], out.members_changed), (&[(9, Ok(Response::Internal))][..], true));
+    assert_eq!(out.moved, [Moved { index: 2, steps: vec![Step::Demote(MemberId(3))], now: script.state.conf.clone() }]);
+    assert_eq!(learners(&script.state), [3]);
+
+    // What does not fit changes nothing, and says so; the author's clients of an earlier boot are gone.
+    let digest = script.state.chain_digest;
+    let out = configured(&mut script, &[Step::Promote(MemberId(8))], ME, 10);
+    assert_eq!((out.answers, out.moved), (vec![(10, Err(Error::MemberNotFound))], Vec::new()));
+    let stranger = Answer { boot: 0, ..ME };
+    let swap = [Step::Promote(MemberId(3)), Step::Demote(MemberId(1))];
+    assert_eq!(configured(&mut script, &swap, stranger, 11).answers, []);
+    assert!(script.state.conf.is_joint() && learners(&script.state).is_empty());
+    assert_eq!(configured(&mut script, &swap, ME, 12).answers, [(12, Err(Error::UnhealthyCluster))]);
+    assert_ne!(script.state.chain_digest, digest);
+
+    // It is stored and comes back, and the first members that a start names do not count any more.
+    let meta = script.state.to_meta();
+    let mut restored = State::from_meta(meta.clone(), std::mem::take(&mut script.state.mvcc)).unwrap();
+    restored.found([MemberId(1)]);
+    assert_eq!((restored.to_meta(), &restored.conf), (meta, &script.state.conf));
+
+    script.state = restored;
+    assert_eq!(configured(&mut script, &[], Answer { member: 0, boot: 0 }, 0).moved.len(), 1);
+    assert_eq!(learners(&script.state), [1]);
+}
+
+#[test]
+fn members_that_come_to_different_configurations_differ_in_their_digests() {
+    let after = |voters: &[u64]| {
+        let mut script = Script::default();
+        script.state.found(voters.iter().copied().map(MemberId));
+        configured(&mut script, &[Step::Demote(MemberId(2))], ME, 1);
+        script.state.chain_digest
+    };
+    assert_eq!(after(&[1, 2, 3]), after(&[1, 2, 3]));
+    assert_ne!(after(&[1, 2, 3]), after(&[1, 2, 4]));
+}
+
+#[test]
+fn a_membership_change_that_this_version_does_not_know_stops_the_member() {
+    // Remove member 2: `changes { change_type: RemoveNode, node_id: 2 }`.
+    let removal = bytes::Bytes::from_static(&[0x12, 4, 0x08, 1, 0x10, 2]);
+    let kinds = [(EntryKind::ConfChangeV2, removal), (EntryKind::ConfChange, bytes::Bytes::new())];
+    for (kind, data) in kinds {
+        let mut script = Script::default();
+        script.state.found([1, 2, 3].map(MemberId));
         let entry = Entry { kind, ..script.entry(data) };
-        let mut out = Outcomes::default();
-        apply(&mut script.state, &entry, ME, &AllInMemory, &mut out).unwrap();
-        assert_eq!(out, Outcomes::default());
+        let fatal = apply(&mut script.state, &entry, ME, &AllInMemory, &mut Outcomes::default()).unwrap_err();
+        assert!(fatal.to_string().contains("unknown to this version"), "{fatal}");
     }
-    assert_eq!((script.state.applied_index, script.state.applied_term, script.state.mvcc.revision()), (3, 1, 1));
 }
 
 #[test]
@@ -448,7 +520,7 @@ fn the_first_cluster_entry_wins_and_members_publish_themselves() {
     let init = |cluster_id| Request::ClusterInit(ClusterInit { cluster_id, members: vec![member.clone()] });
     assert!(applied(&mut script, &batch(1, 1, init(7)), ME).members_changed);
     assert!(!applied(&mut script, &batch(1, 2, init(8)), ME).members_changed);
-    assert_eq!((script.state.cluster_id, &script.state.conf_state.voters[..]), (7, &[5][..]));
+    assert_eq!((script.state.cluster_id, &script.state.conf), (7, &Configuration::founding([MemberId(5)])));
     let publish = |member_id| {
         let client_urls = vec!["http://127.0.0.1:2379".into()];
         Request::MemberPublish(MemberPublish { member_id, name: "one".into(), client_urls })

@@ -1,6 +1,7 @@
 //! Everything that can happen to a [`super::Member`], as a closed enum.
 
 use crate::apply::LeaseEvent;
+use crate::conf::{Moved, Step};
 use crate::input::Ticket;
 use crate::types::{Index, LeaseId, MemberId, Term};
 use bytes::Bytes;
@@ -29,6 +30,14 @@ pub enum Input {
         /// The entry's data.
         batch: Bytes,
     },
+    /// An operator wants another configuration. Refused unless this member leads, and while a change is under way; answered
+    /// by its application like a command, or by [`super::Effect::Unknown`].
+    Configure {
+        /// The shell's, of the same kind as a command's.
+        id: u64,
+        /// What to do, all of it in one change.
+        steps: Vec<Step>,
+    },
     /// A client wants to read at a point that includes everything acknowledged before now.
     Read(Token),
     /// A client renews a lease.
@@ -55,6 +64,8 @@ pub enum Input {
         lease_events: Vec<LeaseEvent>,
         /// The chain digests at those of them whose index is a multiple of [`crate::limits::DIGEST_EVERY`], ascending.
         digests: Vec<(Index, u64)>,
+        /// The membership changes among them that took effect, in order.
+        moved: Vec<Moved>,
     },
     /// The records of this ticket, and of all earlier ones, are durable.
     Persisted(Ticket),

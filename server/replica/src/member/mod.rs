@@ -11,6 +11,7 @@ mod readers;
 mod tests;
 
 use crate::agree::{Agreement, Verdict};
+use crate::conf::Configuration;
 use crate::effect::{Effect as Wish, Role, RoleKind};
 use crate::input::Input as Told;
 use crate::lease::judge::Judge;
@@ -68,7 +69,7 @@ impl Member {
     pub fn new(config: MemberConfig) -> Result<Self, Fatal> {
         let MemberConfig { replica, tail, applied, snapshot, leases, lease_checkpoint_ms } = config;
         let extend_ms = replica.tick_ms * replica.election_ticks as u64;
-        let agreement = Agreement::new(replica.member, &replica.voters, &replica.learners);
+        let agreement = Agreement::new(replica.member, replica.conf.clone());
         let mut replica = Replica::new(replica, tail, applied)?;
         if snapshot.0 > 0 {
             replica.feed(Told::SnapshotMade { index: snapshot.0, term: snapshot.1 });
@@ -118,10 +119,17 @@ impl Member {
                 let leases = self.judge.list();
                 self.answer(token, Ok(Answer::Leases(leases)));
             }
-            Input::Applied { index, lease_events, digests } => {
+            Input::Configure { id, .. } if self.backlog.is_full() => {
+                self.out.push(Effect::Refuse { id, why: Error::TooManyRequests });
+            }
+            Input::Configure { id, steps } => self.replica.feed(Told::Configure { id, steps }),
+            Input::Applied { index, lease_events, digests, moved } => {
                 self.applied = self.applied.max(index);
                 self.backlog.applied(index);
-                self.replica.feed(Told::Applied(index));
+                if let Some(newest) = moved.last() {
+                    self.agreement.configure(newest.now.clone());
+                }
+                self.replica.feed(Told::Applied { index, moved });
                 self.judge.applied(&lease_events, self.now);
                 self.tell_renewed();
                 self.digested(digests);
@@ -169,6 +177,11 @@ impl Member {
     /// Tells whether another read would only lie and wait for the round that is under way.
     pub fn reads_wait(&self) -> bool {
         self.replica.reads_wait()
+    }
+
+    /// The configuration as of the applied index.
+    pub fn configuration(&self) -> &Configuration {
+        self.replica.configuration()
     }
 
     /// Counts the leases that ended by this member's wish, since its start.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::apply::LeaseEvent;
 use crate::command::decode;
+use crate::conf::{Moved, Step};
 use crate::effect::Entry;
 use crate::limits::{DIGEST_EVERY, LEASE_PAUSE_GRACE_MS, LOG_MEMORY_BYTES_MAX};
 use crate::types::LeaseId;
@@ -27,8 +28,7 @@ fn config(voters: u64, leases: Vec<mechipb::Lease>) -> MemberConfig {
     MemberConfig {
         replica: ReplicaConfig {
             member: MemberId(1),
-            voters: (1..=voters).map(MemberId).collect(),
-            learners: Vec::new(),
+            conf: Configuration::founding((1..=voters).map(MemberId)),
             boot: 1,
             seed: 1,
             tick_ms: TICK,
@@ -101,7 +101,7 @@ impl One {
                 }
                 self.commands.push(request);
             }
-            let applied = Input::Applied { index: entry.index, lease_events, digests: Vec::new() };
+            let applied = Input::Applied { index: entry.index, lease_events, digests: Vec::new(), moved: Vec::new() };
             self.member.feed(MonoMillis(self.now), applied);
         }
     }
@@ -224,7 +224,8 @@ fn who_does_not_lead_lists_leases_but_judges_none() {
 }
 
 fn digested(one: &mut One, index: Index, chain: u64) {
-    one.feed(Input::Applied { index: 0, lease_events: Vec::new(), digests: vec![(index, chain)] });
+    let digests = vec![(index, chain)];
+    one.feed(Input::Applied { index: 0, lease_events: Vec::new(), digests, moved: Vec::new() });
 }
 
 #[test]
@@ -249,9 +250,36 @@ fn a_member_tells_its_digests_and_learns_that_it_differs_from_a_majority() {
 #[test]
 fn a_split_raises_corrupt_through_the_log_if_this_member_leads() {
     let mut one = One::new(1, Vec::new());
-    one.member.agreement = Agreement::new(MemberId(1), &[MemberId(1), MemberId(2)], &[]);
+    one.member.agreement = Agreement::new(MemberId(1), Configuration::founding([MemberId(1), MemberId(2)]));
     digested(&mut one, DIGEST_EVERY, 7);
     one.feed(Input::Digest { from: MemberId(2), index: DIGEST_EVERY, chain: 8 });
     let alarm = pb::AlarmRequest { action: 1, member_id: 0, alarm: pb::AlarmType::Corrupt.into() };
     assert_eq!(one.commands, [Request::Alarm(alarm)]);
+}
+
+#[test]
+fn a_membership_change_is_refused_in_words_and_changes_who_is_counted() {
+    let refused = |one: &mut One, steps: &[Step]| {
+        one.seen.clear();
+        one.feed(Input::Configure { id: 4, steps: steps.to_vec() });
+        one.seen.iter().find_map(|effect| match effect {
+            Effect::Refuse { id: 4, why } => Some(why.clone()),
+            _ => None,
+        })
+    };
+    let demote = |id| Step::Demote(MemberId(id));
+    assert_eq!(refused(&mut One::new(1, Vec::new()), &[demote(1)]), Some(Error::NotEnoughStartedMembers));
+    assert_eq!(refused(&mut One::new(1, Vec::new()), &[]), Some(Error::UnhealthyCluster));
+    let mut one = One::new(3, Vec::new());
+    assert_eq!(refused(&mut one, &[demote(2)]), Some(Error::NotLeader));
+
+    // Member 3 is demoted: what it says of its digest decides nothing any more.
+    let now = one.member.configuration().after(&[demote(3)]).unwrap();
+    let moved = vec![Moved { index: 0, steps: vec![demote(3)], now: now.clone() }];
+    one.feed(Input::Applied { index: 0, lease_events: Vec::new(), digests: Vec::new(), moved });
+    assert_eq!(*one.member.configuration(), now);
+    digested(&mut one, DIGEST_EVERY, 7);
+    one.feed(Input::Digest { from: MemberId(3), index: DIGEST_EVERY, chain: 8 });
+    one.feed(Input::Digest { from: MemberId(2), index: DIGEST_EVERY, chain: 8 });
+    assert!(!one.seen.iter().any(|effect| matches!(effect, Effect::Diverged { .. })));
 }

@@ -163,7 +163,8 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    /// Names the newest snapshot, if the log goes on behind it; without data, since members fetch the files.
+    /// Names the newest snapshot, if the log goes on behind it; without data or configuration, since members fetch the
+    /// files, and raft there never sees it.
     fn snapshot(&self, _request_index: Index, _to: u64) -> Result<Snapshot> {
         let (index, term) = self.snapshot;
         if index == 0 || index < self.before.0 {
@@ -173,7 +174,6 @@ impl Storage for Log {
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
         (metadata.index, metadata.term) = (index, term);
-        metadata.set_conf_state(self.initial.conf_state.clone());
         Ok(snapshot)
     }
 }

@@ -1,12 +1,16 @@
 //! raft-rs behind a door: no type of it leaves this folder.
 mod convert;
 mod log;
+mod members;
 mod reads;
 mod ready;
 mod timeout;
 mod pins;
 mod failover;
 
+pub(crate) use convert::{decode_change, encode_change};
+
+use crate::conf::Moved;
 use crate::effect::{Effect, Entry, HardState, Role};
 use crate::input::{ReadId, Ticket};
 use crate::limits::{
@@ -19,9 +23,10 @@ use crate::types::{Index, MemberId, MonoMillis, Term};
 use bytes::Bytes;
 use failover::Failover;
 use log::Log;
+use members::Members;
 use pins::Pins;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfState, Message, MessageType};
+use raft::eraftpb::{Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, SnapshotStatus, StateRole};
 use reads::Reads;
 use ready::Writes;
@@ -37,7 +42,9 @@ pub(crate) struct Node {
     campaigns: u64,
     writes: Writes,
     reads: Reads,
-    refused_reads: Vec<Effect>,
+    /// Refusals since the last settle.
+    refused: Vec<Effect>,
+    members: Members,
     pins: Pins,
     failover: Failover,
 }
@@ -49,11 +56,7 @@ impl Node {
     ///   rules exclude, or if raft refuses the configuration.
     pub(crate) fn new(config: ReplicaConfig, tail: LogTail, applied: Index) -> Result<Self, Fatal> {
         let hard_state = check_tail(&tail, applied)?;
-        let conf_state = ConfState {
-            voters: config.voters.iter().map(|member| member.0).collect(),
-            learners: config.learners.iter().map(|member| member.0).collect(),
-            ..Default::default()
-        };
+        let conf_state = convert::raft_conf_state(&config.conf);
         let entries = tail.entries.into_iter().map(convert::raft_entry).collect();
         let log = Log::new(tail.before, entries, convert::raft_hard_state(hard_state), conf_state);
 
@@ -83,14 +86,15 @@ impl Node {
             campaigns: 0,
             writes: Writes::new(hard_state),
             reads: Reads::new(config.member, config.boot, READ_TIMEOUT_MS + 2 * election_ms),
-            refused_reads: Vec::new(),
+            refused: Vec::new(),
+            members: Members::new(config.conf.clone()),
             pins: Pins::default(),
             failover: Failover::default(),
             config,
         };
         node.shrink(applied);
         node.redraw_timeout();
-        if node.config.voters == [node.config.member] {
+        if node.members.conf.decides_alone(node.config.member) {
             node.campaign();
         }
         Ok(node)
@@ -143,7 +147,8 @@ impl Node {
             raft.leader_id = INVALID_ID;
             let (term, promotable) = (raft.term, raft.promotable());
             if promotable {
-                self.failover.begin(self.config.member, member, term, &self.config.voters, self.now);
+                let voters: Vec<MemberId> = self.members.conf.all_voters().collect();
+                self.failover.begin(self.config.member, member, term, &voters, self.now);
             }
         }
     }
@@ -152,8 +157,10 @@ impl Node {
     fn fail_over(&mut self) {
         let raft = &self.raw.raft;
         let led = raft.leader_id != INVALID_ID || raft.state == StateRole::Leader;
-        // raft panics if it wins an election with entries unsaved: a turn that comes meanwhile waits for the disk.
-        if self.failover.is_due(led, raft.term, self.now) && !self.writes.is_open() {
+        let promotable = raft.promotable();
+        // raft panics if it wins an election with entries unsaved: a turn that comes meanwhile waits for the disk. It lets
+        // a learner campaign if it is told to.
+        if self.failover.is_due(led, raft.term, self.now) && promotable && !self.writes.is_open() {
             self.failover.took_turn(self.now);
             self.campaign();
         }
@@ -163,6 +170,7 @@ impl Node {
         let raft = &mut self.raw.raft;
         if raft.state == StateRole::Leader {
             self.raw.tick();
+            self.tick_without_vote();
             // A leader whose disk hangs still answers heartbeats; another one can commit.
             let patience = self.config.election_ticks as u64;
             if self.writes.oldest_tick().is_some_and(|since| self.ticks - since > patience) {
@@ -209,6 +217,8 @@ impl Node {
             MessageType::MsgTimeoutNow => self.campaigns += 1,
             // raft indexes the first entry of a read request without looking.
             MessageType::MsgReadIndex if message.entries.len() != 1 => return,
+            // With one voter, raft answers without asking it, even if that is another member.
+            MessageType::MsgReadIndex if self.leads_without_vote() => return,
             _ => {}
         }
         // raft's errors here say that it ignored the message: a local type, or an answer from a stranger.
@@ -228,8 +238,18 @@ impl Node {
         }
     }
 
-    /// Takes note that everything up to `index` is applied.
-    pub(crate) fn applied(&mut self, index: Index) {
+    /// Takes note that everything up to `index` is applied, and what of it changed the configuration.
+    pub(crate) fn applied(&mut self, index: Index, moved: &[Moved]) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::active("conf_change_after_advance") {
+            self.advance(index);
+            return moved.iter().for_each(|moved| self.follow(moved));
+        }
+        moved.iter().for_each(|moved| self.follow(moved));
+        self.advance(index);
+    }
+
+    fn advance(&mut self, index: Index) {
         if index > self.raw.raft.raft_log.applied {
             self.raw.advance_apply_to(index);
             self.shrink(index);
@@ -240,7 +260,8 @@ impl Node {
     fn shrink(&mut self, applied: Index) {
         let pinned = self.pins.oldest(self.now).unwrap_or(applied).min(applied);
         let store = self.raw.mut_store();
-        if self.config.voters.len() + self.config.learners.len() == 1 {
+        let conf = &self.members.conf;
+        if conf.decides_alone(self.config.member) && conf.learners.is_empty() {
             return store.shrink(applied, 0);
         }
         store.shrink(pinned, self.config.log_memory_bytes.min(LOG_MEMORY_BYTES_MAX));
@@ -298,7 +319,7 @@ impl Node {
     /// Lets a read wait for a read point.
     pub(crate) fn read(&mut self, id: ReadId) {
         if let Err(why) = self.reads.offer(id, self.now) {
-            self.refused_reads.push(Effect::RefuseRead { reads: vec![id], why });
+            self.refused.push(Effect::RefuseRead { reads: vec![id], why });
         }
     }
 
@@ -309,7 +330,7 @@ impl Node {
 
     /// Begins a round of reads if one is wanted and can be answered; refuses what waited too long.
     pub(crate) fn settle_reads(&mut self, effects: &mut Vec<Effect>) {
-        effects.append(&mut self.refused_reads);
+        effects.append(&mut self.refused);
         let raft = &self.raw.raft;
         let (term, leader) = (raft.term, raft.leader_id);
         self.reads.check(self.now, term, leader);
@@ -327,13 +348,14 @@ impl Node {
     /// Tells whether a read request would be answered: the leader has committed in its term, as far as this member
     /// knows. A follower loses nothing by waiting for that, since its read point lies at or above that entry.
     fn can_read(&self) -> bool {
-        self.raw.raft.leader_id != INVALID_ID && self.raw.raft.commit_to_current_term()
+        self.raw.raft.leader_id != INVALID_ID && self.raw.raft.commit_to_current_term() && !self.leads_without_vote()
     }
 
     /// Moves what raft wants done to `effects`; returns the entries that are committed now.
     pub(crate) fn settle(&mut self, effects: &mut Vec<Effect>) -> Vec<Entry> {
         self.writes.release(effects);
         if !self.raw.has_ready() {
+            self.settle_changes(effects);
             return Vec::new();
         }
         let first = effects.len();
@@ -346,6 +368,8 @@ impl Node {
         if self.raw.store().take_missed() && self.pins.wants_snapshot(self.now) {
             effects.push(Effect::BuildSnapshot);
         }
+        self.changes_committed(&outcome.committed);
+        self.settle_changes(effects);
         for (context, at) in outcome.read_points {
             let reads = self.reads.answered(&context);
             if !reads.is_empty() {
@@ -359,7 +383,7 @@ impl Node {
     pub(crate) fn is_unsettled(&self) -> bool {
         self.raw.has_ready()
             || self.writes.has_released()
-            || !self.refused_reads.is_empty()
+            || !self.refused.is_empty()
             || (self.reads.wants_round() && self.can_read())
     }
 }

@@ -176,3 +176,53 @@ fn read<const N: usize>(body: &[u8]) -> Option<[u64; N]> {
     }
     Some(numbers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::{Author, Move, Step};
+    use crate::disk::sim::SimDisk;
+    use crate::types::MemberId;
+    use crate::wal::{Wal, WalOptions};
+
+    /// One entry of each kind; the second is of a kind that no Mechi writes.
+    fn entries() -> [Entry; 3] {
+        let author = Author { member: 7, boot: 2, id: 9 };
+        let change = Move { author, steps: vec![Step::Promote(MemberId(3)), Step::Demote(MemberId(7))] };
+        let entry = |index, kind, data| Entry { index, term: 1, kind, data };
+        [
+            entry(1, EntryKind::Normal, Bytes::from_static(b"batch")),
+            entry(2, EntryKind::ConfChange, Bytes::new()),
+            entry(3, EntryKind::ConfChangeV2, change.encode(5)),
+        ]
+    }
+
+    #[test]
+    fn the_kinds_of_entries_have_their_numbers_for_ever() {
+        for (entry, number) in entries().into_iter().zip(0..) {
+            let (record, mut bytes) = (Record::Entry(entry), Vec::new());
+            record.encode(&mut bytes);
+            assert_eq!(bytes[..4], [ENTRY, number, 0, 0]);
+            assert_eq!(decode(&bytes), Some(vec![Logged::Record(record)]));
+            bytes[1] = 3;
+            assert_eq!(decode(&bytes), None, "a kind of a later version");
+        }
+    }
+
+    #[test]
+    fn a_membership_change_comes_back_from_a_log_that_is_opened_again_and_again() {
+        let disk = SimDisk::new();
+        let options = WalOptions { segment_bytes: 4096, reserve_segments: 0 };
+        let (mut wal, _) = Wal::open(disk.clone(), "wal", options, None).unwrap();
+        wal.append(&entries().map(Record::Entry)).unwrap();
+        wal.sync().unwrap();
+        drop(wal);
+        for _ in 0..3 {
+            // Each open copies what nothing vouches for.
+            let (_, recovered) = Wal::open(disk.clone(), "wal", options, None).unwrap();
+            assert_eq!(recovered.entries, entries());
+        }
+        let [.., change] = entries();
+        assert_eq!(Move::decode(&change).unwrap().unwrap().encode(5), change.data);
+    }
+}

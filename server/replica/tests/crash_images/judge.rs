@@ -1,7 +1,7 @@
 //! Stops lives of a member at every operation and judges what each stop may leave on its disk.
 
 use crate::harness::Counts;
-use crate::member::{Life, Member, Run, Seen, StoreFolder, Working};
+use crate::member::{FOUNDERS, Life, Member, Run, Seen, StoreFolder, Working};
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes, apply};
 use mechi_replica::disk;
@@ -27,6 +27,7 @@ impl Expected {
     /// Applies `entries` to an empty state that lives in memory only.
     pub(crate) fn of(entries: &[Entry]) -> Self {
         let (mut state, nobody) = (State::empty(), Answer { member: 0, boot: 0 });
+        state.found(FOUNDERS);
         let seen = |state: &State| Seen::of(state, &AllInMemory).expect("everything is in memory");
         let mut all = vec![seen(&state)];
         for entry in entries {
@@ -165,7 +166,7 @@ pub(crate) fn judge_damaged_snapshot(life: &Life) -> Result<(), String> {
     let own = newest.chunks.iter().filter(|chunk| !older.chunks.contains(chunk)).map(Chunk::name);
     for name in own.chain([newest.name()]) {
         let image = run.disk.fork();
-        image.damage(&disk::join("snap", &name), 40, b"damage");
+        image.damage(&disk::join("snap", &name), 32, b"damage");
         judge(&run, &expected, &image, None).map_err(|why| format!("{name} damaged: {why}"))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use mechi_proto::mechipb::{self, StateMeta, command::Request};
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes, apply};
 use mechi_replica::command;
+use mechi_replica::conf::{self, Author, Move};
 use mechi_replica::disk::images::Numbers;
 use mechi_replica::disk::sim::SimDisk;
 use mechi_replica::disk::{self, Disk};
@@ -25,13 +26,19 @@ use mechi_replica::store::flush::Flusher;
 use mechi_replica::store::mem::MemStore;
 use mechi_replica::store::usable::{self, Folder};
 use mechi_replica::store::{Batch, Blocks, Store, Values, restore};
-use mechi_replica::types::{Index, LeaseId};
+use mechi_replica::types::{Index, LeaseId, MemberId};
 use mechi_replica::wal::record::Record;
 use mechi_replica::wal::{Error as WalError, Wal, WalOptions};
 
 const OPTIONS: WalOptions = WalOptions { segment_bytes: 4096, reserve_segments: 1 };
 
 const NOBODY: Answer = Answer { member: 0, boot: 0 };
+
+/// The cluster's first voters, of which only the member itself is ever there.
+pub(crate) const FOUNDERS: [MemberId; 3] = [MemberId(1), MemberId(2), MemberId(3)];
+
+/// One entry in so many changes the membership.
+const MOVE_EVERY: u64 = 6;
 
 const IDENTITY: &str = "identity";
 
@@ -202,6 +209,7 @@ impl Member {
             }
         };
         let (mut state, mut flusher) = stood;
+        state.found(FOUNDERS);
         let newest = base.snapshot_index();
         let (mut snapshots, _) = snapshot::list(disk, "snap")?;
         snapshots.retain(|manifest| manifest.index() <= newest);
@@ -336,7 +344,11 @@ impl Run {
     }
 
     fn entry(&mut self, member: &Member, data: Bytes) -> Entry {
-        let entry = Entry { index: self.appended + 1, term: member.hard_state.term, kind: EntryKind::Normal, data };
+        self.entry_of(member, EntryKind::Normal, data)
+    }
+
+    fn entry_of(&mut self, member: &Member, kind: EntryKind, data: Bytes) -> Entry {
+        let entry = Entry { index: self.appended + 1, term: member.hard_state.term, kind, data };
         self.appended += 1;
         self.entries.push(entry.clone());
         entry
@@ -347,6 +359,14 @@ impl Run {
         let mut entries = Vec::new();
         for _ in 0..count {
             let index = self.appended + 1;
+            if index.is_multiple_of(MOVE_EVERY) {
+                // In turns: one of the founders becomes a learner, and a voter again.
+                let moves = self.entries.iter().filter(|entry| entry.kind == EntryKind::ConfChangeV2).count();
+                let step = [conf::Step::Demote(FOUNDERS[2]), conf::Step::Promote(FOUNDERS[2])][moves % 2];
+                let data = Move { author: Author::default(), steps: vec![step] }.encode(0);
+                entries.push(self.entry_of(member, EntryKind::ConfChangeV2, data));
+                continue;
+            }
             let command = mechipb::Command { id: index, request: Some(self.request()), ..Default::default() };
             let batch =
                 mechipb::Batch { member: 1, boot: self.boot, number: index, wall_ms: 0, commands: vec![command] };

@@ -3,6 +3,7 @@
 use mechi_proto::etcdserverpb::PutRequest;
 use mechi_proto::mechipb::{Command, command::Request};
 use mechi_replica::command::decode;
+use mechi_replica::conf::{Configuration, Move, Moved, Step};
 use mechi_replica::effect::{Effect, Entry, HardState};
 use mechi_replica::input::{Input, ReadId, Ticket};
 use mechi_replica::limits::LOG_MEMORY_BYTES_MAX;
@@ -25,8 +26,10 @@ pub(crate) struct Member {
     /// What survives a crash.
     disk: Vec<Record>,
     /// Handed out and not yet applied.
-    committed: VecDeque<Index>,
+    committed: VecDeque<Entry>,
     applied: Index,
+    /// The configuration as it is applied.
+    conf: Configuration,
     boot: u64,
     /// The snapshot that it started from: index and term.
     base: (Index, Term),
@@ -44,6 +47,8 @@ pub(crate) struct Net {
     /// Batches on their way to a leader: (from, to, bytes).
     pub(crate) forwarded: VecDeque<(u64, u64, bytes::Bytes)>,
     isolated: BTreeSet<u64>,
+    /// The configuration from each index on at which somebody applied a change: what a snapshot would hold.
+    confs: BTreeMap<Index, Configuration>,
     commands: u64,
     reads: u64,
     /// Every effect since the last [`Net::take_text`].
@@ -61,19 +66,20 @@ impl Net {
             flight: VecDeque::new(),
             forwarded: VecDeque::new(),
             isolated: BTreeSet::new(),
+            confs: BTreeMap::from([(0, Configuration::founding((1..=count).map(MemberId)))]),
             commands: 0,
             reads: 0,
             text: String::new(),
             verbose: true,
         };
         for id in 1..=count {
-            let member = net.start(id, count, Vec::new(), 1, (0, 0));
+            let member = net.start(id, Vec::new(), 1, (0, 0));
             net.members.insert(id, member);
         }
         net
     }
 
-    fn start(&self, id: u64, count: u64, disk: Vec<Record>, boot: u64, base: (Index, Term)) -> Member {
+    fn start(&self, id: u64, disk: Vec<Record>, boot: u64, base: (Index, Term)) -> Member {
         let mut tail = LogTail { before: base, ..LogTail::default() };
         for record in &disk {
             match record {
@@ -85,10 +91,10 @@ impl Net {
                 _ => {}
             }
         }
+        let conf = self.confs.range(..=base.0).next_back().expect("the first stands at 0").1.clone();
         let config = ReplicaConfig {
             member: MemberId(id),
-            voters: (1..=count).map(MemberId).collect(),
-            learners: Vec::new(),
+            conf: conf.clone(),
             boot,
             seed: self.seed,
             tick_ms: TICK_MS,
@@ -105,6 +111,7 @@ impl Net {
             disk,
             committed: VecDeque::new(),
             applied: base.0,
+            conf,
             boot,
             base,
             stalled: false,
@@ -113,20 +120,18 @@ impl Net {
 
     /// Ends a member's process and starts it from what was durable; what it had applied is gone.
     pub(crate) fn crash(&mut self, id: u64) {
-        let count = self.members.len() as u64;
         let old = self.members.remove(&id).expect("a member of this cluster");
         self.flight.retain(|(from, to, _)| *from != id && *to != id);
         self.forwarded.retain(|(from, to, _)| *from != id && *to != id);
-        let member = self.start(id, count, old.disk, old.boot + 1, old.base);
+        let member = self.start(id, old.disk, old.boot + 1, old.base);
         self.members.insert(id, member);
     }
 
     /// Stops a member and starts it from a snapshot that it has fetched; its log begins there.
     pub(crate) fn install(&mut self, id: u64, index: Index, term: Term) {
-        let count = self.members.len() as u64;
         let old = self.members.remove(&id).expect("a member of this cluster");
         let disk = old.disk.into_iter().filter(|record| matches!(record, Record::HardState(_))).collect();
-        let member = self.start(id, count, disk, old.boot + 1, (index, term));
+        let member = self.start(id, disk, old.boot + 1, (index, term));
         self.members.insert(id, member);
     }
 
@@ -202,6 +207,14 @@ impl Net {
         self.commands
     }
 
+    /// Proposes a membership change; returns its id.
+    pub(crate) fn configure(&mut self, id: u64, steps: Vec<Step>) -> u64 {
+        self.commands += 1;
+        let change = self.commands;
+        self.feed(id, Input::Configure { id: change, steps });
+        change
+    }
+
     pub(crate) fn read(&mut self, id: u64) -> u64 {
         self.reads += 1;
         self.feed(id, Input::Read(ReadId(self.reads)));
@@ -256,7 +269,7 @@ impl Net {
             Effect::Forward { to, .. } if self.isolated.contains(&id) || self.isolated.contains(&to.0) => {}
             Effect::Forward { to, batch } => self.forwarded.push_back((id, to.0, batch)),
             Effect::Persist { ticket, records, sync } => member.writes.push_back((ticket, records, sync)),
-            Effect::Apply(entries) => member.committed.extend(entries.iter().map(|entry| entry.index)),
+            Effect::Apply(entries) => member.committed.extend(entries),
             _ => {}
         }
     }
@@ -282,10 +295,21 @@ impl Net {
     pub(crate) fn apply(&mut self, id: u64) -> usize {
         let member = self.members.get_mut(&id).expect("a member of this cluster");
         let count = member.committed.len();
-        for index in member.committed.drain(..) {
-            assert_eq!(index, member.applied + 1, "committed entries come in order, without gap or repeat");
-            member.applied = index;
-            member.replica.feed(Input::Applied(index));
+        for entry in member.committed.drain(..) {
+            assert_eq!(entry.index, member.applied + 1, "committed entries come in order, without gap or repeat");
+            member.applied = entry.index;
+            let mut moved = Vec::new();
+            if let Some(Move { author, steps }) = Move::decode(&entry).expect("a change") {
+                member.conf = member.conf.after(&steps).expect("a leader proposes what fits");
+                let known = self.confs.entry(entry.index).or_insert_with(|| member.conf.clone());
+                assert_eq!(*known, member.conf, "the same configuration everywhere");
+                writeln!(self.text, "{id}: {}", show_conf(&member.conf)).expect("a string takes any text");
+                if (author.member, author.boot) == (id, member.boot) {
+                    writeln!(self.text, "{id}: change {} is applied", author.id).expect("a string takes any text");
+                }
+                moved.push(Moved { index: entry.index, steps, now: member.conf.clone() });
+            }
+            member.replica.feed(Input::Applied { index: entry.index, moved });
         }
         count
     }
@@ -374,6 +398,9 @@ fn show_record(record: &Record) -> String {
 
 fn show_entry(entry: &Entry) -> String {
     let place = format!("{}@{}", entry.index, entry.term);
+    if let Some(change) = Move::decode(entry).expect("a change") {
+        return format!("{place} {}", show_steps(&change.steps));
+    }
     if entry.data.is_empty() {
         return place;
     }
@@ -384,4 +411,25 @@ fn show_batch(data: &bytes::Bytes) -> String {
     let batch = decode(data).expect("a batch");
     let commands: Vec<String> = batch.commands.iter().map(|command| command.id.to_string()).collect();
     format!("[{}/{}/{}: {}]", batch.member, batch.boot, batch.number, commands.join(" "))
+}
+
+fn show_steps(steps: &[Step]) -> String {
+    let show = |step: &Step| match step {
+        Step::Promote(member) => format!("promote {member}"),
+        Step::Demote(member) => format!("demote {member}"),
+    };
+    if steps.is_empty() { "leave".to_owned() } else { steps.iter().map(show).collect::<Vec<_>>().join(" and ") }
+}
+
+fn show_conf(conf: &Configuration) -> String {
+    let ids = |set: &BTreeSet<MemberId>| set.iter().map(MemberId::to_string).collect::<Vec<_>>().join(" ");
+    let mut text = format!("voters {}", ids(&conf.voters));
+    for (what, set) in
+        [("before", &conf.outgoing), ("learners", &conf.learners), ("then learners", &conf.learners_next)]
+    {
+        if !set.is_empty() {
+            write!(text, ", {what} {}", ids(set)).expect("a string takes any text");
+        }
+    }
+    text
 }

@@ -60,10 +60,9 @@ impl Process {
         let (store, mut state, mut flusher) = stood;
         machine.folder = Some(StoreFolder { store: store.clone(), made_in: boot_name });
         machine.closed = false;
-        ledger.applies(id, now, state.applied_index, state.chain_digest)?;
-        if state.conf_state.voters.is_empty() {
-            state.conf_state.voters = (1..=options.members).collect();
-        }
+        // What the cluster began with counts only for a state that holds nothing yet.
+        state.found((1..=options.members).map(MemberId));
+        ledger.applies(id, now, &state)?;
         let newest = base.snapshot_index();
         let snapshot = base.snapshot.as_ref().map_or((0, 0), |manifest| (manifest.index(), manifest.term()));
         let (mut snapshots, _) = snapshot::list(&disk, SNAP_DIR).map_err(say("list snapshots"))?;
@@ -75,21 +74,20 @@ impl Process {
         let base = state.applied_index;
         for entry in entries.iter().filter(|entry| base < entry.index && entry.index <= hard_state.commit) {
             // Others may not have heard of it yet; that a quorum holds it was known to whoever wrote the commit index.
-            let own = std::iter::once(&machine.shadow.durable);
-            ledger.commits((id, hard_state.term), now, entry, own)?;
+            ledger.commits((id, hard_state.term), now, entry, |_| true)?;
         }
         let replayed = hard_state.commit.saturating_sub(state.applied_index);
         replay(&mut state, &store, &mut flusher, &entries, hard_state.commit, u64::MAX).map_err(say("replay"))?;
         if state.applied_index > hard_state.commit {
             return Err(format!("R9: applied {} above commit {}", state.applied_index, hard_state.commit));
         }
-        ledger.applies(id, now, state.applied_index, state.chain_digest)?;
+        ledger.applies(id, now, &state)?;
+        ledger.holds(id, &machine.shadow.durable, hard_state.commit)?;
 
         let config = MemberConfig {
             replica: ReplicaConfig {
                 member: MemberId(id),
-                voters: state.conf_state.voters.iter().copied().map(MemberId).collect(),
-                learners: Vec::new(),
+                conf: state.conf.clone(),
                 boot,
                 seed: options.seed,
                 tick_ms: options.tick_ms,
@@ -103,6 +101,7 @@ impl Process {
             leases: state.leases.to_meta(),
             lease_checkpoint_ms: options.checkpoint_ms,
         };
+        let conf = state.conf.clone();
         let core = Member::new(config).map_err(say("start raft"))?;
         let header = Header { cluster_id: 1, member_id: id, raft_term: hard_state.term };
         let bounds = Config { stream_bytes_max: 8 << 10, slice_changes_max: 16, ..Config::default() };
@@ -133,6 +132,8 @@ impl Process {
             snapshot_entries: options.snapshot_entries,
             snapshots_kept: options.snapshots_kept,
             effects: Vec::new(),
+            conf_before: conf.clone(),
+            conf_settled: conf,
         };
         Ok(Opened { process, rebuilt, replayed })
     }

@@ -1,5 +1,6 @@
 //! The clients' part: operations one at a time, and watchers that move from member to member.
 
+use super::operator::OPERATOR;
 use super::*;
 
 impl World {
@@ -71,7 +72,7 @@ impl World {
         found.returned = (outcome != Outcome::Unknown).then_some(now);
         found.outcome = Some(outcome);
         let client = found.client;
-        if self.busy {
+        if self.busy && client != OPERATOR {
             // Who was refused waits before the next attempt, as well-behaved clients do.
             let patience = match &found.outcome {
                 Some(Outcome::Refused(Error::Stopped)) => self.options.election_us() / 2,

@@ -82,7 +82,9 @@ impl World {
                 }
                 node.role = role;
                 if role.kind == RoleKind::Leader {
-                    self.ledger.leads(member, role.term, &node.machine.shadow.asked)?;
+                    let process = node.process.as_ref().expect("it acts");
+                    let counts_by = (process.conf(), process.state.applied_index);
+                    self.ledger.leads((member, role.term), &node.machine.shadow.asked, counts_by)?;
                     if role.settled {
                         self.led.push((self.now, member, role.term));
                     }
@@ -96,6 +98,9 @@ impl World {
                     }
                 }
                 self.node(member).machine.shadow.ask(&records);
+                let asked = &self.nodes[&member].machine.shadow.asked;
+                self.ledger.holds(member, asked, asked.hard_state.commit)?;
+                self.raises(member)?;
                 self.spring(member, &records);
                 Ok(())
             }
@@ -106,9 +111,13 @@ impl World {
                     if own.term(entry.index) != entry.term {
                         return Err(format!("R9: {member} applies entry {}, which is not durable there", entry.index));
                     }
-                    let logs = self.nodes.values().map(|node| &node.machine.shadow.durable);
-                    self.ledger.commits((member, term), self.now, entry, logs)?;
+                    let nodes = &self.nodes;
+                    let holds = |id: u64| {
+                        nodes.get(&id).is_some_and(|node| node.machine.shadow.durable.term(entry.index) == entry.term)
+                    };
+                    self.ledger.commits((member, term), self.now, entry, holds)?;
                 }
+                self.trip_on(member, &entries);
                 Ok(())
             }
             Act::Offer { to, index, term } => {
@@ -117,6 +126,19 @@ impl World {
             }
             Act::Diverged(index) => Err(format!("A6: {member} says that it differs at index {index}")),
         }
+    }
+
+    /// Checks the commit index that a member has just asked its log to hold.
+    fn raises(&mut self, member: u64) -> Result<(), String> {
+        let Self { nodes, ledger, .. } = self;
+        let node = &nodes[&member];
+        let Some(process) = &node.process else { return Ok(()) };
+        let (asked, role) = (&node.machine.shadow.asked, process.role());
+        let commit = asked.hard_state.commit;
+        let leads = role.kind == RoleKind::Leader && role.term == asked.hard_state.term;
+        let holds =
+            |id: u64| nodes.get(&id).is_some_and(|node| node.machine.shadow.durable.term(commit) == asked.term(commit));
+        ledger.raises(leads.then_some(member), commit, holds, &[process.conf(), process.conf_before()])
     }
 
     /// Checks what a message promises, and gives it to the network.
