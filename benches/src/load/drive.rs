@@ -1,0 +1,358 @@
+//! Drives work against servers: N clients in a closed loop, or a fixed rate whoever answers (open loop).
+
+use super::connection::Connection;
+use super::limits::{DRAIN_MAX, IN_FLIGHT_MAX, LATENCY_DIGITS, LATENCY_NS_MAX};
+use super::work::Work;
+use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::{JoinSet, LocalSet};
+
+/// How many connections, and how many streams at once on each.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Shape {
+    pub connections: usize,
+    pub streams: usize,
+}
+
+impl Shape {
+    /// The load of the throughput figures: 256 clients.
+    pub const MANY: Shape = Shape { connections: 16, streams: 16 };
+    /// One client that waits for each answer.
+    pub const LONE: Shape = Shape { connections: 1, streams: 1 };
+
+    /// How many clients that is.
+    pub fn clients(self) -> usize {
+        self.connections * self.streams
+    }
+}
+
+/// How long a closed loop runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent {
+    /// Warms up, then measures.
+    Time(Duration, Duration),
+    /// Measures so many operations from the first on.
+    Count(u64),
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Report {
+    /// Operations answered within the measured time.
+    pub operations: u64,
+    /// The measured time.
+    pub elapsed: Duration,
+    /// Latencies in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// What the servers consumed meanwhile.
+    pub server_cpu: Duration,
+    /// What this process consumed meanwhile.
+    pub client_cpu: Duration,
+}
+
+impl Report {
+    /// Operations in a second.
+    pub fn per_second(&self) -> f64 {
+        self.operations as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Microseconds of CPU of all servers for one operation.
+    pub fn server_us(&self) -> f64 {
+        self.server_cpu.as_secs_f64() * 1e6 / self.operations.max(1) as f64
+    }
+
+    /// Microseconds of this process's CPU for one operation.
+    pub fn client_us(&self) -> f64 {
+        self.client_cpu.as_secs_f64() * 1e6 / self.operations.max(1) as f64
+    }
+
+    /// A quantile of the latency in milliseconds.
+    pub fn ms(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1e6
+    }
+}
+
+/// A histogram of latencies in nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are sound")
+}
+
+/// Runs a future and its local tasks on this thread until it is done.
+pub fn on_this_thread<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, future)
+}
+
+/// What this process has consumed so far.
+pub fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What the tasks of one run share.
+struct Shared<W> {
+    work: RefCell<W>,
+    latency: RefCell<Histogram<u64>>,
+    operations: Cell<u64>,
+    left: Cell<u64>,
+    stop: Cell<bool>,
+}
+
+impl<W: Work> Shared<W> {
+    fn new(work: W, count: u64) -> Rc<Self> {
+        Rc::new(Self {
+            work: RefCell::new(work),
+            latency: RefCell::new(histogram()),
+            operations: Cell::new(0),
+            left: Cell::new(count),
+            stop: Cell::new(false),
+        })
+    }
+
+    /// One operation of one client, whose latency counts from `since`, or from now.
+    async fn operation(&self, connection: &mut Connection, client: usize, since: Option<Instant>) -> Result<()> {
+        let (method, request) = {
+            let mut work = self.work.borrow_mut();
+            (work.method(), work.next(client))
+        };
+        let began = since.unwrap_or_else(Instant::now);
+        connection
+            .unary(method, request, |answer| self.work.borrow_mut().answered(client, answer))
+            .await
+            .with_context(|| format!("operation {} of client {client}", self.operations.get()))?;
+        let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.latency.borrow_mut().saturating_record(ns);
+        self.operations.set(self.operations.get() + 1);
+        Ok(())
+    }
+}
+
+/// A point of time in a run, and what had been done and consumed by then.
+struct Mark {
+    at: Instant,
+    operations: u64,
+    server_cpu: Duration,
+    client_cpu: Duration,
+}
+
+impl Mark {
+    fn now(operations: u64, server_cpu: &dyn Fn() -> Duration) -> Self {
+        Self { at: Instant::now(), operations, server_cpu: server_cpu(), client_cpu: own_cpu() }
+    }
+
+    fn report(self, end: Mark, latency: Histogram<u64>) -> Report {
+        Report {
+            operations: end.operations - self.operations,
+            elapsed: end.at - self.at,
+            latency,
+            server_cpu: end.server_cpu.saturating_sub(self.server_cpu),
+            client_cpu: end.client_cpu.saturating_sub(self.client_cpu),
+        }
+    }
+}
+
+/// Opens the connections of a run, spread evenly over `endpoints`.
+pub async fn open_all(endpoints: &[String], connections: usize) -> Result<Vec<Connection>> {
+    let mut opened = Vec::with_capacity(connections);
+    for n in 0..connections {
+        opened.push(Connection::open(&endpoints[n % endpoints.len()]).await?);
+    }
+    Ok(opened)
+}
+
+/// Runs a closed loop: each client sends its next request when the one before is answered.
+///
+/// - Errors: the first operation that fails ends the run.
+pub fn closed<W: Work + 'static>(
+    endpoints: &[String],
+    shape: Shape,
+    extent: Extent,
+    work: W,
+    server_cpu: &dyn Fn() -> Duration,
+) -> Result<Report> {
+    on_this_thread(async {
+        let count = if let Extent::Count(count) = extent { count } else { u64::MAX };
+        let shared = Shared::new(work, count);
+        let connections = open_all(endpoints, shape.connections).await?;
+        let mut begin = Mark::now(0, server_cpu);
+        let mut clients = JoinSet::new();
+        for client in 0..shape.clients() {
+            let (mut connection, shared) = (connections[client % shape.connections].clone(), shared.clone());
+            clients.spawn_local(async move {
+                while !shared.stop.get() && shared.left.get() > 0 {
+                    shared.left.set(shared.left.get() - 1);
+                    shared.operation(&mut connection, client, None).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        let end = match extent {
+            Extent::Count(_) => {
+                all(&mut clients).await?;
+                Mark::now(shared.operations.get(), server_cpu)
+            }
+            Extent::Time(warm, measure) => {
+                until(&mut clients, Instant::now() + warm).await?;
+                begin = Mark::now(shared.operations.get(), server_cpu);
+                shared.latency.borrow_mut().reset();
+                until(&mut clients, begin.at + measure).await?;
+                let end = Mark::now(shared.operations.get(), server_cpu);
+                shared.stop.set(true);
+                tokio::time::timeout(DRAIN_MAX, all(&mut clients)).await.context("clients wait for answers")??;
+                end
+            }
+        };
+        Ok(begin.report(end, shared.latency.replace(histogram())))
+    })
+}
+
+/// Waits for all tasks; the first error ends the wait.
+async fn all(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    while let Some(task) = tasks.join_next().await {
+        task??;
+    }
+    Ok(())
+}
+
+/// Waits until a point of time; a task that fails ends the wait at once.
+async fn until(tasks: &mut JoinSet<Result<()>>, deadline: Instant) -> Result<()> {
+    let sleep = tokio::time::sleep_until(deadline.into());
+    tokio::pin!(sleep);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut sleep => return Ok(()),
+            ended = tasks.join_next(), if !tasks.is_empty() => ended.context("there was a task")???,
+        }
+    }
+}
+
+/// Runs an open loop: `rate` operations in a second, sent when they are due and not when the server is ready, each
+/// latency measured from the time at which it was due. So a server that stalls pays for everything it held up.
+///
+/// - Errors: the first operation that fails, or more than [`IN_FLIGHT_MAX`] unanswered, ends the run.
+pub fn open<W: Work + 'static>(
+    endpoints: &[String],
+    connections: usize,
+    rate: f64,
+    (warm, measure): (Duration, Duration),
+    work: impl FnOnce(usize) -> W,
+    server_cpu: &dyn Fn() -> Duration,
+) -> Result<Report> {
+    ensure!(rate > 0.0, "an open loop needs a rate");
+    on_this_thread(async {
+        let shared = Shared::new(work(IN_FLIGHT_MAX), u64::MAX);
+        let connections = open_all(endpoints, connections).await?;
+        let mut schedule = Schedule::new(Instant::now(), rate);
+        let (measured_from, end) = (schedule.begin + warm, schedule.begin + warm + measure);
+        let mut due = ticker(rate, end + Duration::from_secs(1));
+        let mut tasks = JoinSet::new();
+        // A client is a place among those under way; the lowest are used first, so that as few keys as possible are.
+        let free: Rc<RefCell<Vec<usize>>> = Rc::new(RefCell::new((0..IN_FLIGHT_MAX).rev().collect()));
+        let mut begin = None;
+        while Instant::now() < end {
+            due.recv().await.context("the ticker outlives the run")?;
+            let now = Instant::now();
+            if begin.is_none() && now >= measured_from {
+                begin = Some(Mark::now(shared.operations.get(), server_cpu));
+                shared.latency.borrow_mut().reset();
+            }
+            while let Some(at) = schedule.next_due(now) {
+                let client = free.borrow_mut().pop();
+                let client = client.with_context(|| format!("more than {IN_FLIGHT_MAX} operations wait for answers"))?;
+                let mut connection = connections[schedule.sent as usize % connections.len()].clone();
+                let (shared, free) = (shared.clone(), free.clone());
+                tasks.spawn_local(async move {
+                    shared.operation(&mut connection, client, Some(at)).await?;
+                    free.borrow_mut().push(client);
+                    anyhow::Ok(())
+                });
+            }
+            while let Some(ended) = tasks.try_join_next() {
+                ended??;
+            }
+        }
+        let mut end = Mark::now(shared.operations.get(), server_cpu);
+        // The latencies of those under way count; their number does not, since it belongs to no measured time.
+        tokio::time::timeout(DRAIN_MAX, all(&mut tasks)).await.context("operations wait for answers")??;
+        let begin = begin.context("the run was shorter than its warm-up")?;
+        end.at = end.at.max(begin.at);
+        Ok(begin.report(end, shared.latency.replace(histogram())))
+    })
+}
+
+/// When the operations of an open loop are due.
+struct Schedule {
+    begin: Instant,
+    rate: f64,
+    sent: u64,
+}
+
+impl Schedule {
+    fn new(begin: Instant, rate: f64) -> Self {
+        Self { begin, rate, sent: 0 }
+    }
+
+    /// When the next operation was due, if it is due by `now`.
+    fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.begin + Duration::from_secs_f64(self.sent as f64 / self.rate);
+        (at <= now).then(|| {
+            self.sent += 1;
+            at
+        })
+    }
+}
+
+/// Ticks once for each operation, but at most each 100 µs, from a thread of its own: the runtime's timer knows only
+/// milliseconds, which is longer than what is measured.
+fn ticker(rate: f64, end: Instant) -> tokio::sync::mpsc::UnboundedReceiver<()> {
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+    let pause = Duration::from_secs_f64(1.0 / rate).clamp(Duration::from_micros(100), Duration::from_millis(10));
+    std::thread::spawn(move || {
+        // Ends when nobody listens any more, at the latest at the run's end.
+        while Instant::now() < end && tx.send(()).is_ok() {
+            std::thread::sleep(pause);
+        }
+    });
+    rx
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stall_held_up_was_due_in_time() {
+        let begin = Instant::now();
+        let mut schedule = Schedule::new(begin, 1_000.0);
+        assert_eq!(schedule.next_due(begin), Some(begin));
+        assert_eq!(schedule.next_due(begin), None, "the second is due a millisecond later");
+        let late = begin + Duration::from_millis(5);
+        let due: Vec<_> = std::iter::from_fn(|| schedule.next_due(late)).collect();
+        let wanted: Vec<_> = (1..=5).map(|ms| begin + Duration::from_millis(ms)).collect();
+        assert_eq!(due, wanted, "none is left out, and each has its own time");
+    }
+
+    #[test]
+    fn a_quantile_is_within_the_digits_of_the_histogram() {
+        let mut latency = histogram();
+        (1..=1_000u64).for_each(|us| latency.record(us * 1_000).expect("below the bound"));
+        latency.saturating_record(u64::MAX);
+        let report = Report {
+            operations: 1_001,
+            elapsed: Duration::from_secs(2),
+            latency,
+            server_cpu: Duration::from_micros(2_002),
+            client_cpu: Duration::ZERO,
+        };
+        assert!((report.ms(0.5) - 0.5).abs() < 0.002, "{}", report.ms(0.5));
+        assert!((report.ms(1.0) / 120_000.0 - 1.0).abs() < 0.002, "longer ones count as the longest");
+        assert_eq!((report.per_second(), report.server_us()), (500.5, 2.0));
+    }
+}
