@@ -47,7 +47,7 @@ impl Metric {
 }
 
 /// All figures, in the order of the table.
-pub const METRICS: &[Metric] = &[
+pub static METRICS: &[Metric] = &[
     more("put_1", "puts, one member, 256 clients, new keys", "1/s"),
     more("put_one_key_1", "puts, one member, 256 clients, one key", "1/s"),
     more("put_random_1", "puts, one member, 256 clients, overwriting 100 k keys", "1/s"),

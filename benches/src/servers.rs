@@ -74,7 +74,12 @@ impl Fleet {
     /// Starts `members` with empty data directories and waits for their leader.
     pub fn start(programs: &Programs, kind: Kind, members: usize, flags: &[&str]) -> Result<Self> {
         let flags: Vec<&str> = FLAGS.iter().chain(flags).copied().collect();
-        let cluster = Cluster::direct(kind, Some(programs.of(kind)), members, &flags)?;
+        let start = || Cluster::direct(kind, Some(programs.of(kind)), members, &flags);
+        // A port that was free can be taken before the server binds it, where other programs open connections.
+        let cluster = match start() {
+            Err(error) if error.to_string().contains("address already in use") => start(),
+            first => first,
+        }?;
         let leader = on_this_thread(cluster.leader())?;
         Ok(Self { cluster, leader })
     }

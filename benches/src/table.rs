@@ -208,6 +208,6 @@ mod tests {
                       2.00) | 2.00 (2.00 to 2.00) |";
         assert_eq!(rows, [first, second]);
         assert!(page.contains("| 1,200 |  |  |  |  |\n"), "a figure of one server has no ratio:\n{page}");
-        assert!(page.contains("1.0 to 3.0, median 1.0"), "{page}");
+        assert!(page.contains("1.0 to 3.0, median 2.0"), "{page}");
     }
 }

@@ -24,7 +24,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn path(self) -> &'static str {
+    pub(super) fn path(self) -> &'static str {
         match self {
             Method::Put => "/etcdserverpb.KV/Put",
             Method::Range => "/etcdserverpb.KV/Range",
@@ -79,7 +79,8 @@ impl Connection {
         Ok(request)
     }
 
-    /// One unary call; `take` sees the answer's message without its frame header, in one piece.
+    /// One unary call; `take` sees the answer's message without its frame header, in one piece. For single questions: a load
+    /// of them costs less with [`super::unary`].
     ///
     /// - Errors: any gRPC status but OK, and a broken connection.
     pub async fn unary<T>(&mut self, method: Method, frame: Bytes, take: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {

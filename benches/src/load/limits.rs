@@ -20,3 +20,6 @@ pub const LATENCY_DIGITS: u8 = 3;
 
 /// How long the operations under way may take when a run ends.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of the answer to one unary call; lists take another way.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;

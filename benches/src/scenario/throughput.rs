@@ -93,7 +93,7 @@ pub(super) fn half_load(setting: &Setting, kind: Kind) -> Result<Vec<Sample>> {
     let rate = setting.half_rate.context("the rate follows from etcd's put_3, which was not measured")?;
     let fleet = Fleet::start(&setting.programs, kind, 3, &[])?;
     let time = (setting.scale.warm, setting.scale.measure * OPEN_TIMES);
-    let work = |_| Puts::new(Keys::New(0), VALUE_BYTES);
+    let work = Puts::new(Keys::New(0), VALUE_BYTES);
     let report = open(&fleet.leader(), OPEN_CONNECTIONS, rate, time, work, &|| fleet.cpu())?;
     let p50 = Sample { value: report.ms(0.5), ..Sample::rate("half_load_p50", &report) };
     Ok(vec![
