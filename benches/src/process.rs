@@ -30,7 +30,7 @@ pub struct Memory {
     pub anonymous: u64,
     /// Bytes of mapped files, which the kernel may drop.
     pub file: u64,
-    /// The most that both together ever were.
+    /// The most that both together were since [`reset_peak`].
     pub peak: u64,
 }
 
@@ -62,6 +62,11 @@ fn memory_of(status: &str) -> Option<Memory> {
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
     };
     Some(Memory { anonymous: kib("RssAnon")?, file: kib("RssFile")? + kib("RssShmem")?, peak: kib("VmHWM")? })
+}
+
+/// Makes the present memory of a process its peak.
+pub fn reset_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").with_context(|| format!("process {pid}"))
 }
 
 /// Bytes that the files below `folder` take on disk, as `du` counts them; files that vanish meanwhile count nothing.

@@ -1,6 +1,6 @@
 //! The servers that are measured: etcd or Mechi, one member or three, in a folder of their own.
 
-use crate::load::drive::on_this_thread;
+use crate::load::pool::on_this_thread;
 use crate::process::{self, Memory};
 use anyhow::{Context, Result, ensure};
 use mechi_tests::cluster::Cluster;
@@ -106,6 +106,11 @@ impl Fleet {
     /// Memory of all members.
     pub fn memory(&self) -> Result<Memory> {
         self.pids().try_fold(Memory::default(), |sum, pid| Ok(sum.sum(process::memory(pid)?)))
+    }
+
+    /// Forgets the members' peaks of memory.
+    pub fn reset_peak(&self) -> Result<()> {
+        self.pids().try_for_each(process::reset_peak)
     }
 
     /// Disk of all members.

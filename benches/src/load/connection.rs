@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// One unary call; `take` sees the answer's message without its frame header, in one piece. For single questions: a load
-    /// of them costs less with [`super::unary`].
+    /// of them costs less with [`super::calls`].
     ///
     /// - Errors: any gRPC status but OK, and a broken connection.
     pub async fn unary<T>(&mut self, method: Method, frame: Bytes, take: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {

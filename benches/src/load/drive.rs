@@ -1,18 +1,18 @@
 //! Drives work against servers: N clients in a closed loop, or a fixed rate whoever answers (open loop).
 
-use super::connection::{Connection, Method};
-use super::limits::{DRAIN_MAX, IN_FLIGHT_MAX, LATENCY_DIGITS, LATENCY_NS_MAX};
-use super::unary::{Listener, REFUSED, Unary};
+use super::calls::{Listener, REFUSED};
+use super::connection::Connection;
+use super::limits::{DRAIN_MAX, IN_FLIGHT_MAX, LATENCY_NS_MAX};
+use super::pool::{Pool, on_this_thread};
+use super::report::{Mark, Report, histogram};
 use super::work::Work;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, LocalSet};
 
 /// How many connections, and how many streams at once on each.
 #[derive(Clone, Copy, Debug)]
@@ -41,61 +41,6 @@ pub enum Extent {
     Time(Duration, Duration),
     /// Measures so many operations from the first on.
     Count(u64),
-}
-
-/// What was measured.
-#[derive(Debug)]
-pub struct Report {
-    /// Operations answered within the measured time.
-    pub operations: u64,
-    /// The measured time.
-    pub elapsed: Duration,
-    /// Latencies in nanoseconds.
-    pub latency: Histogram<u64>,
-    /// What the servers consumed meanwhile.
-    pub server_cpu: Duration,
-    /// What this process consumed meanwhile.
-    pub client_cpu: Duration,
-}
-
-impl Report {
-    /// Operations in a second.
-    pub fn per_second(&self) -> f64 {
-        self.operations as f64 / self.elapsed.as_secs_f64()
-    }
-
-    /// Microseconds of CPU of all servers for one operation.
-    pub fn server_us(&self) -> f64 {
-        self.server_cpu.as_secs_f64() * 1e6 / self.operations.max(1) as f64
-    }
-
-    /// Microseconds of this process's CPU for one operation.
-    pub fn client_us(&self) -> f64 {
-        self.client_cpu.as_secs_f64() * 1e6 / self.operations.max(1) as f64
-    }
-
-    /// A quantile of the latency in milliseconds.
-    pub fn ms(&self, quantile: f64) -> f64 {
-        self.latency.value_at_quantile(quantile) as f64 / 1e6
-    }
-}
-
-/// A histogram of latencies in nanoseconds.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are sound")
-}
-
-/// Runs a future and its local tasks on this thread until it is done.
-pub fn on_this_thread<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, future)
-}
-
-/// What this process has consumed so far.
-pub fn own_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What the connections of one run share.
@@ -143,8 +88,9 @@ impl<W: Work> Shared<W> {
 struct Closed<W>(Rc<Shared<W>>);
 
 impl<W: Work> Listener for Closed<W> {
-    fn message(&mut self, client: usize, answer: &[u8]) -> Result<()> {
-        self.0.work.borrow_mut().answered(client, answer)
+    fn message(&mut self, client: usize, answer: &[u8]) -> Result<Option<Bytes>> {
+        self.0.work.borrow_mut().answered(client, answer)?;
+        Ok(None)
     }
 
     fn done(&mut self, client: usize, began: Instant) -> Option<(Bytes, Instant)> {
@@ -161,8 +107,9 @@ impl<W: Work> Listener for Closed<W> {
 struct Open<W>(Rc<Shared<W>>);
 
 impl<W: Work> Listener for Open<W> {
-    fn message(&mut self, client: usize, answer: &[u8]) -> Result<()> {
-        self.0.work.borrow_mut().answered(client, answer)
+    fn message(&mut self, client: usize, answer: &[u8]) -> Result<Option<Bytes>> {
+        self.0.work.borrow_mut().answered(client, answer)?;
+        Ok(None)
     }
 
     fn done(&mut self, client: usize, began: Instant) -> Option<(Bytes, Instant)> {
@@ -170,64 +117,6 @@ impl<W: Work> Listener for Open<W> {
         self.0.free.borrow_mut().push(client);
         self.0.ended.notify_one();
         None
-    }
-}
-
-/// The connections of a run, each driven by a task that ends only with an error.
-struct Pool {
-    connections: Vec<Rc<Unary>>,
-    tasks: JoinSet<Result<()>>,
-}
-
-impl Pool {
-    /// Opens connections, spread evenly over `endpoints`.
-    async fn open<L: Listener + 'static>(
-        endpoints: &[String],
-        connections: usize,
-        method: Method,
-        listener: impl Fn() -> L,
-    ) -> Result<Self> {
-        let mut pool = Self { connections: Vec::new(), tasks: JoinSet::new() };
-        for n in 0..connections {
-            let endpoint = &endpoints[n % endpoints.len()];
-            let connection = Rc::new(Unary::open(endpoint, method).await?);
-            pool.connections.push(connection.clone());
-            let (mut listener, to) = (listener(), endpoint.clone());
-            pool.tasks.spawn_local(async move {
-                let ran = poll_fn(|cx| connection.poll(cx, &mut listener)).await;
-                ran.with_context(|| format!("{method:?} to {to}"))
-            });
-        }
-        Ok(pool)
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.connections.iter().try_for_each(|connection| connection.flush())
-    }
-
-    fn under_way(&self) -> usize {
-        self.connections.iter().map(|connection| connection.under_way()).sum()
-    }
-
-    /// Waits until a point of time; a connection that fails ends the wait at once.
-    async fn until(&mut self, deadline: Instant) -> Result<()> {
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(deadline.into()) => Ok(()),
-            failed = self.tasks.join_next() => failed.context("there is a connection")??,
-        }
-    }
-
-    /// Waits until every call has ended.
-    async fn drain(&mut self, ended: &Notify) -> Result<()> {
-        while self.under_way() > 0 {
-            tokio::select! {
-                biased;
-                failed = self.tasks.join_next() => failed.context("there is a connection")??,
-                () = ended.notified() => Ok(()),
-            }?;
-        }
-        Ok(())
     }
 }
 
@@ -246,30 +135,6 @@ async fn in_words<W: Work>(error: anyhow::Error, endpoint: &str, shared: &Shared
     match asked.await {
         Ok(()) => error.context("and a second one had an answer"),
         Err(words) => words.context(error.to_string()),
-    }
-}
-
-/// A point of time in a run, and what had been done and consumed by then.
-struct Mark {
-    at: Instant,
-    operations: u64,
-    server_cpu: Duration,
-    client_cpu: Duration,
-}
-
-impl Mark {
-    fn now(operations: u64, server_cpu: &dyn Fn() -> Duration) -> Self {
-        Self { at: Instant::now(), operations, server_cpu: server_cpu(), client_cpu: own_cpu() }
-    }
-
-    fn report(self, end: Mark, latency: Histogram<u64>) -> Report {
-        Report {
-            operations: end.operations - self.operations,
-            elapsed: end.at - self.at,
-            latency,
-            server_cpu: end.server_cpu.saturating_sub(self.server_cpu),
-            client_cpu: end.client_cpu.saturating_sub(self.client_cpu),
-        }
     }
 }
 
@@ -312,7 +177,7 @@ async fn run_closed<W: Work>(
     pool.flush()?;
     let end = match extent {
         Extent::Count(_) => {
-            pool.drain(&shared.ended).await?;
+            pool.wait_for(&shared.ended, |pool| pool.under_way() == 0).await?;
             Mark::now(shared.operations.get(), server_cpu)
         }
         Extent::Time(warm, measure) => {
@@ -322,7 +187,7 @@ async fn run_closed<W: Work>(
             pool.until(begin.at + measure).await?;
             let end = Mark::now(shared.operations.get(), server_cpu);
             shared.stop.set(true);
-            let drained = tokio::time::timeout(DRAIN_MAX, pool.drain(&shared.ended));
+            let drained = tokio::time::timeout(DRAIN_MAX, pool.wait_for(&shared.ended, |pool| pool.under_way() == 0));
             drained.await.context("clients wait for answers")??;
             end
         }
@@ -370,7 +235,7 @@ async fn run_open<W: Work>(
     let mut begin = None;
     while Instant::now() < end {
         tokio::select! {
-            failed = pool.tasks.join_next() => failed.context("there is a connection")???,
+            failed = pool.failed() => failed?,
             tick = due.recv() => tick.context("the ticker outlives the run")?,
         }
         let now = Instant::now();
@@ -388,7 +253,7 @@ async fn run_open<W: Work>(
     }
     let end = Mark::now(shared.operations.get(), server_cpu);
     // The latencies of those under way count; their number does not, since it belongs to no measured time.
-    tokio::time::timeout(DRAIN_MAX, pool.drain(&shared.ended)).await.context("operations wait for answers")??;
+    tokio::time::timeout(DRAIN_MAX, pool.wait_for(&shared.ended, |pool| pool.under_way() == 0)).await.context("operations wait for answers")??;
     let begin = begin.context("the run was shorter than its warm-up")?;
     Ok(begin.report(end, shared.latency.replace(histogram())))
 }
@@ -443,22 +308,5 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| schedule.next_due(late)).collect();
         let wanted: Vec<_> = (1..=5).map(|ms| begin + Duration::from_millis(ms)).collect();
         assert_eq!(due, wanted, "none is left out, and each has its own time");
-    }
-
-    #[test]
-    fn a_quantile_is_within_the_digits_of_the_histogram() {
-        let mut latency = histogram();
-        (1..=1_000u64).for_each(|us| latency.record(us * 1_000).expect("below the bound"));
-        latency.record(LATENCY_NS_MAX).expect("the bound itself");
-        let report = Report {
-            operations: 1_001,
-            elapsed: Duration::from_secs(2),
-            latency,
-            server_cpu: Duration::from_micros(2_002),
-            client_cpu: Duration::ZERO,
-        };
-        assert!((report.ms(0.5) - 0.5).abs() < 0.002, "{}", report.ms(0.5));
-        assert!((report.ms(1.0) / 120_000.0 - 1.0).abs() < 0.002, "{}", report.ms(1.0));
-        assert!((report.per_second() - 500.5).abs() < 1e-9 && (report.server_us() - 2.0).abs() < 1e-9);
     }
 }

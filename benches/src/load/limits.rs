@@ -23,3 +23,7 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes of the answer to one unary call; lists take another way.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Puts that the writer of a fan-out is ahead of the slowest watcher at the most: enough that no server idles, and few
+/// enough that a server cannot save work by sending a backlog at once.
+pub const FANOUT_AHEAD: usize = 16;

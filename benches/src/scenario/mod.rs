@@ -1,8 +1,11 @@
 //! Scenarios: each starts fresh servers, does one kind of work, and gives the figures that it measured.
 
+mod failover;
+mod lists;
 mod throughput;
+mod watching;
 
-use crate::load::drive::Report;
+use crate::load::report::Report;
 use crate::servers::Programs;
 use anyhow::Result;
 use mechi_tests::process::Kind;
@@ -19,16 +22,47 @@ pub struct Scale {
     pub measure: Duration,
     /// Keys that random overwrites and gets are drawn from.
     pub spread: u64,
+    /// Keys of the lists and pages that are called 300 k.
+    pub some_keys: u64,
+    /// Keys of those that are called a million.
+    pub many_keys: u64,
+    /// How long a server is left alone before its memory is read.
+    pub settle: Duration,
+    pub watchers: usize,
+    pub idle_streams: usize,
+    pub idle_watches: usize,
+    /// Leaders killed for one figure.
+    pub failovers: usize,
 }
 
 impl Scale {
     /// What a comparison does.
-    pub const FULL: Scale =
-        Scale { warm: Duration::from_secs(1), measure: Duration::from_secs(4), spread: 100_000 };
+    pub const FULL: Scale = Scale {
+        warm: Duration::from_secs(1),
+        measure: Duration::from_secs(4),
+        spread: 100_000,
+        some_keys: 300_000,
+        many_keys: 1_000_000,
+        settle: Duration::from_secs(15),
+        watchers: 1_000,
+        idle_streams: 10_000,
+        idle_watches: 100_000,
+        failovers: 5,
+    };
 
     /// What a smoke test does.
-    pub const SMOKE: Scale =
-        Scale { warm: Duration::from_millis(100), measure: Duration::from_millis(300), spread: 200 };
+    pub const SMOKE: Scale = Scale {
+        warm: Duration::from_millis(100),
+        measure: Duration::from_millis(200),
+        spread: 200,
+        some_keys: 1_200,
+        many_keys: 3_000,
+        settle: Duration::ZERO,
+        watchers: 20,
+        idle_streams: 100,
+        idle_watches: 100,
+        failovers: 1,
+    };
 }
 
 /// What a scenario needs to know.
@@ -93,4 +127,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "get_3", run: throughput::get_3 },
     Scenario { name: "sget_1", run: throughput::sget_1 },
     Scenario { name: "sget_3", run: throughput::sget_3 },
+    Scenario { name: "list_300k", run: lists::list_300k },
+    Scenario { name: "million", run: lists::million },
+    Scenario { name: "watch", run: watching::watch },
+    Scenario { name: "watch_shared", run: watching::watch_shared },
+    Scenario { name: "keep_alive", run: watching::keep_alive },
+    Scenario { name: "streams", run: watching::streams },
+    Scenario { name: "watches", run: watching::watches },
+    Scenario { name: "failover", run: failover::failover },
 ];

@@ -1,7 +1,8 @@
 //! Throughput and latency of single operations.
 
 use super::{Sample, Setting};
-use crate::load::drive::{Extent, Report, Shape, closed, open};
+use crate::load::drive::{Extent, Shape, closed, open};
+use crate::load::report::Report;
 use crate::load::work::{Gets, GuardedTxns, Keys, Puts, VALUE_BYTES, Work};
 use crate::servers::Fleet;
 use anyhow::{Context, Result};

@@ -1,10 +1,11 @@
-//! Unary calls at the least cost: HTTP/2 frames written and read by hand, one read and one write for all calls that one
+//! Calls at the least cost: HTTP/2 frames written and read by hand, one read and one write for all calls that one
 //! connection has ready.
 //!
 //! The `h2` crate's client costs more per call than the servers' share that is measured. This does what it must of
 //! RFC 9113 as a client of two known servers: settings, pings, both flow-control windows, the limit of streams. Headers
 //! are sent as other clients send them, in full once and then by their place in the peer's table. Headers that come are
-//! not decoded: a call has succeeded if a whole message came before its end, since no server sends one with an error.
+//! not decoded: a unary call has succeeded if a whole message came before its end, since no server sends one with an
+//! error; a call in both directions may not end at all.
 
 use super::connection::Method;
 use super::limits::{ANSWER_BYTES_MAX, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
@@ -52,30 +53,35 @@ const SETTING_WINDOW: u16 = 4;
 struct Call {
     client: usize,
     began: Instant,
-    /// The part of the answer that came, while it is not whole.
+    /// The part of a message that came, while it is not whole.
     partial: Vec<u8>,
     answered: bool,
+    /// Bytes that came on this stream and that the server was not yet given new room for.
+    taken: u32,
+    /// Bytes that may still be sent on this stream.
+    window: i64,
 }
 
 /// A call that waits for room.
 type Held = (usize, Bytes, Instant);
 
-/// Who hears of answers: `message` of a whole one, and `done` when its call has ended.
+/// Who hears of answers.
 pub trait Listener {
-    /// A whole answer came.
-    fn message(&mut self, client: usize, answer: &[u8]) -> Result<()>;
-    /// The call has ended in success; returns the client's next request and when that began, if there is one.
+    /// A whole message came; returns what the client says next on a stream that stays open.
+    fn message(&mut self, client: usize, message: &[u8]) -> Result<Option<Bytes>>;
+
+    /// A unary call has ended in success; returns the client's next request and when that began, if there is one.
     fn done(&mut self, client: usize, began: Instant) -> Option<(Bytes, Instant)>;
 }
 
-/// One connection for calls of one method.
-pub struct Unary {
+/// One connection for calls of one method: unary ones, or ones in both directions, which stay open.
+pub struct Calls {
     read: RefCell<OwnedReadHalf>,
     write: OwnedWriteHalf,
     state: RefCell<State>,
 }
 
-impl Unary {
+impl Calls {
     /// Connects to `host:port`.
     pub async fn open(endpoint: &str, method: Method) -> Result<Self> {
         let stream = TcpStream::connect(endpoint).await.with_context(|| format!("connect to {endpoint}"))?;
@@ -84,12 +90,17 @@ impl Unary {
         Ok(Self { read: RefCell::new(read), write, state: RefCell::new(State::new(endpoint, method)) })
     }
 
-    /// Begins a call whose latency counts from `began`; [`Unary::flush`] sends it.
+    /// Begins a call whose latency counts from `began`; [`Calls::flush`] sends it.
     pub fn begin(&self, client: usize, request: Bytes, began: Instant) {
         self.state.borrow_mut().begin((client, request, began));
     }
 
-    /// Sends what the socket takes now; whoever runs [`Unary::poll`] is woken for the rest.
+    /// Says more on the call in both directions that began as number `call` (from 0) on this connection.
+    pub fn say(&self, call: usize, message: Bytes) -> Result<()> {
+        self.state.borrow_mut().say(call as u32 * 2 + 1, &message)
+    }
+
+    /// Sends what the socket takes now; whoever runs [`Calls::poll`] is woken for the rest.
     pub fn flush(&self) -> Result<()> {
         let mut state = self.state.borrow_mut();
         if !state.write(&self.write)?
@@ -156,8 +167,9 @@ struct State {
     held: VecDeque<Held>,
     window: i64,
     stream_window: i64,
-    /// Bytes of answers that the server was not yet given new room for.
+    /// Bytes that came on this connection and that the server was not yet given new room for.
     taken: u32,
+    stays_open: bool,
     waker: Option<Waker>,
 }
 
@@ -178,6 +190,7 @@ impl State {
             window: WINDOW_DEFAULT,
             stream_window: WINDOW_DEFAULT,
             taken: 0,
+            stays_open: matches!(method, Method::Watch | Method::LeaseKeepAlive),
             waker: None,
         };
         let mut settings = SETTING_WINDOW.to_be_bytes().to_vec();
@@ -207,10 +220,24 @@ impl State {
         let headers = std::mem::take(&mut self.headers[usize::from(stream > 1)]);
         self.frame(kind::HEADERS, END_HEADERS, stream, &headers);
         self.headers[usize::from(stream > 1)] = headers;
-        self.frame(kind::DATA, END_STREAM, stream, &request);
+        self.frame(kind::DATA, if self.stays_open { 0 } else { END_STREAM }, stream, &request);
         self.window -= bytes;
         self.open += 1;
-        self.calls.push_back(Some(Call { client, began, partial: Vec::new(), answered: false }));
+        let window = self.stream_window - bytes;
+        let call = Call { client, began, partial: Vec::new(), answered: false, taken: 0, window };
+        self.calls.push_back(Some(call));
+    }
+
+    fn say(&mut self, stream: u32, message: &[u8]) -> Result<()> {
+        let bytes = message.len() as i64;
+        let call = self.call(stream)?;
+        call.window -= bytes;
+        let room = call.window;
+        self.window -= bytes;
+        // Each client waits for an answer before it says more, and the server has read by then what it answers.
+        ensure!(room.min(self.window) >= 0, "the server gives no room on stream {stream}");
+        self.frame(kind::DATA, 0, stream, message);
+        Ok(())
     }
 
     /// Begins what was held and has room now.
@@ -270,30 +297,18 @@ impl State {
             kind::DATA => {
                 ensure!(flags & PADDED == 0, "a padded frame");
                 self.taken += payload.len() as u32;
-                let call = self.call(stream)?;
-                if call.partial.is_empty() && is_whole(payload)? {
-                    call.answered = true;
-                    let client = call.client;
-                    listener.message(client, &payload[GRPC_HEAD_BYTES..])?;
-                } else if !payload.is_empty() {
-                    ensure!(call.partial.len() + payload.len() <= ANSWER_BYTES_MAX, "an answer without end");
-                    call.partial.extend_from_slice(payload);
-                    if is_whole(&call.partial)? {
-                        call.answered = true;
-                        let (client, answer) = (call.client, std::mem::take(&mut call.partial));
-                        listener.message(client, &answer[GRPC_HEAD_BYTES..])?;
-                    }
-                }
+                self.data(stream, payload, listener)?;
             }
             kind::HEADERS => {}
             kind::SETTINGS if flags & ACK == 0 => self.settings(payload)?,
             kind::PING if flags & ACK == 0 => self.frame(kind::PING, ACK, 0, payload),
             kind::WINDOW_UPDATE => {
                 let more = u32::from_be_bytes(payload.try_into()?) & 0x7fff_ffff;
-                // One request fits into each stream's own window, so that only the connection's can be short.
                 if stream == 0 {
                     self.window += i64::from(more);
                     self.release();
+                } else if let Ok(call) = self.call(stream) {
+                    call.window += i64::from(more);
                 }
             }
             kind::RST_STREAM => bail!("the server reset a stream: {payload:?}"),
@@ -306,6 +321,36 @@ impl State {
         Ok(())
     }
 
+    fn data(&mut self, stream: u32, payload: &[u8], listener: &mut impl Listener) -> Result<()> {
+        let stays_open = self.stays_open;
+        let call = self.call(stream)?;
+        let client = call.client;
+        let held = std::mem::take(&mut call.partial);
+        let joined = if held.is_empty() { None } else { Some([&held[..], payload].concat()) };
+        let mut data = joined.as_deref().unwrap_or(payload);
+        ensure!(data.len() <= ANSWER_BYTES_MAX, "a message without end");
+        call.taken += payload.len() as u32;
+        let taken = call.taken;
+        if stays_open && taken > STREAM_WINDOW_BYTES / 2 {
+            call.taken = 0;
+            self.frame(kind::WINDOW_UPDATE, 0, stream, &taken.to_be_bytes());
+        }
+        while let Some((message, rest)) = split_message(data)? {
+            let call = self.call(stream)?;
+            ensure!(stays_open || !call.answered && rest.is_empty(), "{} bytes after the message", rest.len());
+            call.answered = true;
+            if let Some(next) = listener.message(client, message)? {
+                self.say(stream, &next)?;
+            }
+            data = rest;
+        }
+        if !data.is_empty() {
+            let data = data.to_vec();
+            self.call(stream)?.partial = data;
+        }
+        Ok(())
+    }
+
     fn call(&mut self, stream: u32) -> Result<&mut Call> {
         let place = stream.checked_sub(self.oldest).map(|distance| distance as usize / 2);
         let call = place.and_then(|place| self.calls.get_mut(place)).and_then(Option::as_mut);
@@ -313,6 +358,7 @@ impl State {
     }
 
     fn end(&mut self, stream: u32, listener: &mut impl Listener) -> Result<()> {
+        ensure!(!self.stays_open, "the server ended stream {stream}");
         let call = self.call(stream)?;
         ensure!(call.answered, REFUSED);
         let (client, began) = (call.client, call.began);
@@ -371,13 +417,12 @@ fn headers(endpoint: &str, method: Method) -> [Vec<u8>; 2] {
     [first, vec![METHOD_POST, SCHEME_HTTP, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]]
 }
 
-/// Whether these bytes are a whole gRPC message with its head.
-fn is_whole(data: &[u8]) -> Result<bool> {
-    let Some((head, body)) = data.split_first_chunk::<GRPC_HEAD_BYTES>() else { return Ok(false) };
+/// The first gRPC message without its head, and what follows; `None` if it is not whole.
+fn split_message(data: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+    let Some((head, body)) = data.split_first_chunk::<GRPC_HEAD_BYTES>() else { return Ok(None) };
     ensure!(head[0] == 0, "a compressed message");
     let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-    ensure!(body.len() <= len, "{} bytes after the message", body.len() - len);
-    Ok(body.len() == len)
+    Ok(body.split_at_checked(len))
 }
 
 #[cfg(test)]
@@ -393,9 +438,9 @@ mod tests {
     }
 
     impl Listener for Heard {
-        fn message(&mut self, client: usize, answer: &[u8]) -> Result<()> {
-            self.messages.push((client, answer.to_vec()));
-            Ok(())
+        fn message(&mut self, client: usize, message: &[u8]) -> Result<Option<Bytes>> {
+            self.messages.push((client, message.to_vec()));
+            Ok((message == [b'?']).then(|| Bytes::from_static(b"more")))
         }
 
         fn done(&mut self, client: usize, began: Instant) -> Option<(Bytes, Instant)> {
@@ -461,6 +506,23 @@ mod tests {
         }
         receive(&mut self::state(), &mut heard, &[(kind::DATA, 0, 1, &ANSWER)], 100).expect_err("no such stream");
         assert!(heard.done.is_empty());
+    }
+
+    #[test]
+    fn a_stream_in_both_directions_carries_many_messages() {
+        for cut in [1, 4, 1_000] {
+            let mut state = State::new("127.0.0.1:1", Method::Watch);
+            let mut heard = Heard::default();
+            begin(&mut state, 7);
+            state.out.clear();
+            let two = [&ANSWER[..], &[0, 0, 0, 0, 1, b'?', 0, 0]].concat();
+            let frames = [(kind::DATA, 0, 1, &two[..]), (kind::DATA, 0, 1, &[0, 0, 1, 5][..])];
+            receive(&mut state, &mut heard, &frames, cut).expect("well-formed");
+            assert_eq!(heard.messages, [(7, vec![8, 9]), (7, vec![b'?']), (7, vec![5])]);
+            assert!(state.out.ends_with(b"more"), "the client answered on its stream");
+            let end = [(kind::HEADERS, END_STREAM, 1, &b"t"[..])];
+            receive(&mut state, &mut heard, &end, cut).expect_err("a watch does not end by itself");
+        }
     }
 
     #[test]
