@@ -3,8 +3,10 @@
 pub mod load;
 pub mod machine;
 pub mod metrics;
+pub mod plot;
 pub mod process;
 pub mod results;
 pub mod scenario;
 pub mod servers;
+pub mod soak;
 pub mod table;

@@ -85,7 +85,8 @@ pub static METRICS: &[Metric] = &[
     less("rss_1m_restarted_anonymous", "of that, anonymous", "MB"),
     less("rss_1m_restarted_file", "of that, mapped files", "MB"),
     less("disk_1m", "disk at a million keys, live", "MB"),
-    less("restart_1m", "restart after SIGTERM with a million keys, to the first linearizable read", "ms").to_be(4.0, 1.5),
+    less("restart_1m", "restart after SIGTERM with a million keys, to the first linearizable read", "ms")
+        .to_be(4.0, 1.5),
     less("restart_1m_cpu", "CPU of that restart", "ms"),
     less("restart_1m_killed", "the same after kill -9", "ms"),
     less("stream_bytes", "memory per watch stream, 10 k streams", "KB"),

@@ -42,11 +42,7 @@ impl Memory {
 
     /// The memory of several processes.
     pub fn sum(self, other: Self) -> Self {
-        Self {
-            anonymous: self.anonymous + other.anonymous,
-            file: self.file + other.file,
-            peak: self.peak + other.peak,
-        }
+        Self { anonymous: self.anonymous + other.anonymous, file: self.file + other.file, peak: self.peak + other.peak }
     }
 }
 

@@ -17,8 +17,14 @@ fn body(page: &mut String, results: &Results) -> std::fmt::Result {
     let rounds = results.runs.iter().map(|run| run.round).max().unwrap_or(0);
     let loads = || results.runs.iter().map(|run| run.load_average[0]);
     writeln!(page, "# Mechi beside etcd\n")?;
-    writeln!(page, "Medians of {rounds} rounds, and in brackets the least and the most; a ratio above 1 means that Mechi is")?;
-    writeln!(page, "better, and is of the medians. Both servers fsync before they answer and have their defaults, but for a")?;
+    writeln!(
+        page,
+        "Medians of {rounds} rounds, and in brackets the least and the most; a ratio above 1 means that Mechi is"
+    )?;
+    writeln!(
+        page,
+        "better, and is of the medians. Both servers fsync before they answer and have their defaults, but for a"
+    )?;
     writeln!(page, "quota of 8 GiB; they and the load share the machine, one after the other.\n")?;
     writeln!(page, "- Command: `{}`", results.command)?;
     writeln!(page, "- Date: {}", results.date)?;
@@ -91,7 +97,8 @@ impl Column<'_> {
     fn text(&self, of: impl Fn(&Sample) -> Option<f64>) -> String {
         let values: Vec<f64> = self.0.iter().filter_map(|sample| of(sample)).collect();
         let Some(middle) = median(values.iter().copied()) else { return String::new() };
-        let (least, most) = (values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max));
+        let (least, most) =
+            (values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max));
         match values.len() {
             1 => number(middle),
             _ => format!("{} ({} to {})", number(middle), number(least), number(most)),

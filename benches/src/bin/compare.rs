@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mechi_benches::results::{Results, Run, median};
 use mechi_benches::scenario::{SCENARIOS, Scale, Scenario, Setting};
 use mechi_benches::servers::Programs;
-use mechi_benches::{machine, process, table};
+use mechi_benches::{machine, plot, process, table};
 use mechi_tests::oracle;
 use mechi_tests::process::Kind;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
         date: machine::date(),
         machine: machine::describe(),
         etcd: programs.etcd_version.clone(),
-        mechi: format!("{}, built at {}", programs.mechi_version, machine::commit()),
+        mechi: format!("{}, repository at {}", programs.mechi_version, machine::commit()),
         half_rate: None,
         runs: Vec::new(),
     };
@@ -98,7 +98,8 @@ fn learn_half_rate(results: &mut Results, round: usize) {
 
 fn write(results: &Results, out: &Path, path: &Path) -> Result<()> {
     results.save(path)?;
-    std::fs::write(out.join("RESULTS.md"), table::page(results))?;
+    std::fs::write(out.join("RESULTS.md"), table::page(results) + "\n![Times better than etcd](ratios.svg)\n")?;
+    std::fs::write(out.join("ratios.svg"), plot::ratios(results))?;
     Ok(())
 }
 

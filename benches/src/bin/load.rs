@@ -35,7 +35,7 @@ fn main() -> Result<()> {
         "put" => run(&options, Puts::new(Keys::New(0), value_bytes))?,
         "put-one" => run(&options, Puts::new(Keys::One, value_bytes))?,
         "put-random" => run(&options, Puts::new(Keys::Random(keys), value_bytes))?,
-        "txn" => run(&options, GuardedTxns::new(options.shape.clients(), value_bytes))?,
+        "txn" => run(&options, GuardedTxns::new(0, options.shape.clients(), value_bytes))?,
         "get" | "sget" => {
             let fill = Puts::new(Keys::New(0), value_bytes);
             closed(&options.endpoints, Shape::MANY, Extent::Count(keys), fill, &|| Duration::ZERO).context("fill")?;
@@ -52,7 +52,11 @@ fn main() -> Result<()> {
         table::number(report.ms(0.999)),
         table::number(report.ms(1.0)),
         table::number(report.client_us()),
-        if options.pids.is_empty() { String::new() } else { format!(", servers {} µs", table::number(report.server_us())) },
+        if options.pids.is_empty() {
+            String::new()
+        } else {
+            format!(", servers {} µs", table::number(report.server_us()))
+        },
         process::load_average(),
     );
     Ok(())

@@ -382,7 +382,12 @@ impl State {
             match u16::from_be_bytes(name.try_into().expect("two bytes")) {
                 SETTING_TABLE_BYTES => ensure!(value >= TABLE_BYTES, "a header table of {value} bytes"),
                 SETTING_STREAMS_MAX => self.streams_max = value as usize,
-                SETTING_WINDOW => self.stream_window = i64::from(value),
+                SETTING_WINDOW => {
+                    // RFC 9113, 6.9.2: the difference is for streams that are open already, too.
+                    let more = i64::from(value) - self.stream_window;
+                    self.stream_window += more;
+                    self.calls.iter_mut().flatten().for_each(|call| call.window += more);
+                }
                 _ => {}
             }
         }
@@ -533,6 +538,9 @@ mod tests {
         assert_eq!(state.out[3..5], [kind::SETTINGS, ACK]);
         (0..3).for_each(|client| begin(&mut state, client));
         assert_eq!((state.open, state.held.len()), (2, 1));
+        assert_eq!(state.calls[0].as_ref().map(|call| call.window), Some(WINDOW_DEFAULT - 7));
+        receive(&mut state, &mut heard, &[(kind::SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])], 100).expect("well-formed");
+        assert_eq!(state.calls[0].as_ref().map(|call| call.window), Some(65_536 - 7), "open streams get their share");
         let end = [(kind::DATA, 0, 1, &ANSWER[..]), (kind::HEADERS, END_STREAM, 1, &b"t"[..])];
         receive(&mut state, &mut heard, &end, 100).expect("well-formed");
         assert_eq!((state.open, state.held.len()), (2, 0), "the held one took the place");

@@ -111,7 +111,12 @@ impl Connection {
 
     /// One unary call whose answer is seen piece by piece and never held: for lists. The first piece begins with the
     /// five bytes of the frame header.
-    pub async fn pieces(&mut self, method: Method, frame: Bytes, mut see: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub async fn pieces(
+        &mut self,
+        method: Method,
+        frame: Bytes,
+        mut see: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut body = self.begin(method, frame).await?;
         while let Some(data) = body.data().await {
             let data = data?;

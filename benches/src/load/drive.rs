@@ -253,7 +253,9 @@ async fn run_open<W: Work>(
     }
     let end = Mark::now(shared.operations.get(), server_cpu);
     // The latencies of those under way count; their number does not, since it belongs to no measured time.
-    tokio::time::timeout(DRAIN_MAX, pool.wait_for(&shared.ended, |pool| pool.under_way() == 0)).await.context("operations wait for answers")??;
+    tokio::time::timeout(DRAIN_MAX, pool.wait_for(&shared.ended, |pool| pool.under_way() == 0))
+        .await
+        .context("operations wait for answers")??;
     let begin = begin.context("the run was shorter than its warm-up")?;
     Ok(begin.report(end, shared.latency.replace(histogram())))
 }

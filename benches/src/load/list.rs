@@ -53,21 +53,29 @@ pub fn pages(endpoint: &str, keys: u64, time: Duration, server_cpu: &dyn Fn() ->
         let begin = Mark::now(0, server_cpu);
         while begin.at.elapsed() < time {
             let from = rng.below(keys - page + 1);
-            let request = pb::RangeRequest {
-                key: key(from).into(),
-                range_end: prefix_end(),
-                limit: page as i64,
-                revision,
-                ..Default::default()
-            };
             let began = Instant::now();
-            let list = list(&mut connection, &request).await.context("read a page")?;
+            revision = self::page(&mut connection, from, page, keys, revision).await?;
             latency.saturating_record(u64::try_from(began.elapsed().as_nanos())?);
-            ensure!((list.kvs, list.count) == (page, keys - from), "{} keys of {} from {from}", list.kvs, list.count);
             pages += 1;
-            revision = i64::try_from(list.revision)?;
         }
         let end = Mark::now(pages, server_cpu);
         Ok(begin.report(end, latency))
     })
+}
+
+/// Reads a page of `size` of `keys` keys from key number `from` on; returns the revision for the next one.
+///
+/// - Errors: a page that is not full, or does not count all keys from its place on.
+pub async fn page(connection: &mut Connection, from: u64, size: u64, keys: u64, revision: i64) -> Result<i64> {
+    let request = pb::RangeRequest {
+        key: key(from).into(),
+        range_end: prefix_end(),
+        limit: size as i64,
+        revision,
+        ..Default::default()
+    };
+    let list = list(connection, &request).await.context("read a page")?;
+    ensure!((list.kvs, list.count) == (size, keys - from), "{} keys of {} from {from}", list.kvs, list.count);
+    // A page at a pinned revision says the newest one in its header: the first page's stands.
+    if revision == 0 { Ok(i64::try_from(list.revision)?) } else { Ok(revision) }
 }

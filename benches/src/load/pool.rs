@@ -81,4 +81,3 @@ pub fn on_this_thread<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let local = LocalSet::new();
     local.block_on(&runtime, future)
 }
-

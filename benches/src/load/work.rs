@@ -7,6 +7,8 @@ use bytes::{Bytes, BytesMut};
 use mechi_proto::etcdserverpb as pb;
 use mechi_tests::rng::Rng;
 use pb::{compare, request_op};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Bytes of a value, where nothing else is said.
 pub const VALUE_BYTES: usize = 256;
@@ -166,19 +168,18 @@ impl Work for Puts {
     }
 }
 
-/// Kubernetes' guarded writes: `if mod_revision(key) = seen then put else get`, each client over keys of its own, so that
-/// every guard holds.
-pub struct GuardedTxns {
+/// Kubernetes' guarded writes, `if mod_revision(key) = seen then put else get`, and the revision that each key has.
+pub struct GuardedKeys {
     template: Template,
+    first: u64,
     value_bytes: usize,
     seen: Vec<u64>,
-    turn: Vec<usize>,
     rng: Rng,
 }
 
-impl GuardedTxns {
-    /// Work for `clients` clients.
-    pub fn new(clients: usize, value_bytes: usize) -> Self {
+impl GuardedKeys {
+    /// Writes of `keys` keys from number `first` on, which nobody else may have written.
+    pub fn new(first: u64, keys: usize, value_bytes: usize) -> Self {
         let value = random_value(value_bytes);
         let guard = pb::Compare {
             key: key(0).into(),
@@ -197,13 +198,32 @@ impl GuardedTxns {
         };
         let template = Template::new(&request, &value);
         assert_eq!((template.keys.len(), template.revision.is_some()), (3, true), "guard, put and get name the key");
-        Self {
-            template,
-            value_bytes,
-            seen: vec![0; clients * GUARDED_KEYS],
-            turn: vec![0; clients],
-            rng: Rng::new(3),
-        }
+        Self { template, first, value_bytes, seen: vec![0; keys], rng: Rng::new(3) }
+    }
+
+    /// The request to write the key of place `key` with a new value.
+    pub fn request(&mut self, key: usize) -> Bytes {
+        self.template.fill(self.first + key as u64, Some((&mut self.rng, self.value_bytes)), self.seen[key])
+    }
+
+    /// Judges the answer to the last request of that key.
+    pub fn answered(&mut self, key: usize, answer: &[u8]) -> Result<()> {
+        ensure!(number(answer, 2)? == 1, "a guard did not hold although nobody else writes key {key}");
+        self.seen[key] = revision(answer)?;
+        Ok(())
+    }
+}
+
+/// Guarded writes of clients that have a few keys each, so that every guard holds.
+pub struct GuardedTxns {
+    requests: GuardedKeys,
+    turn: Vec<usize>,
+}
+
+impl GuardedTxns {
+    /// Work for `clients` clients on keys from number `first` on.
+    pub fn new(first: u64, clients: usize, value_bytes: usize) -> Self {
+        Self { requests: GuardedKeys::new(first, clients * GUARDED_KEYS, value_bytes), turn: vec![0; clients] }
     }
 
     fn place(&self, client: usize) -> usize {
@@ -217,16 +237,27 @@ impl Work for GuardedTxns {
     }
 
     fn next(&mut self, client: usize) -> Bytes {
-        let place = self.place(client);
-        self.template.fill(place as u64, Some((&mut self.rng, self.value_bytes)), self.seen[place])
+        self.requests.request(self.place(client))
     }
 
     fn answered(&mut self, client: usize, answer: &[u8]) -> Result<()> {
-        ensure!(number(answer, 2)? == 1, "a guard did not hold although nobody else writes its key");
-        let place = self.place(client);
-        self.seen[place] = revision(answer)?;
+        self.requests.answered(self.place(client), answer)?;
         self.turn[client] += 1;
         Ok(())
+    }
+}
+
+impl<W: Work> Work for Rc<RefCell<W>> {
+    fn method(&self) -> Method {
+        self.borrow().method()
+    }
+
+    fn next(&mut self, client: usize) -> Bytes {
+        self.borrow_mut().next(client)
+    }
+
+    fn answered(&mut self, client: usize, answer: &[u8]) -> Result<()> {
+        self.borrow_mut().answered(client, answer)
     }
 }
 
@@ -289,7 +320,7 @@ mod tests {
         let put = pb::PutRequest::decode(&puts.next(0)[5..]).expect("a request");
         assert_eq!((put.key, put.value.len()), (key(42).into(), 16));
 
-        let mut txns = GuardedTxns::new(2, 16);
+        let mut txns = GuardedTxns::new(0, 2, 16);
         let header = Some(pb::ResponseHeader { revision: 1 << 34, ..Default::default() });
         let held = pb::TxnResponse { header, succeeded: true, ..Default::default() };
         for _ in 0..GUARDED_KEYS {

@@ -61,7 +61,7 @@ pub(super) fn put_3_all(setting: &Setting, kind: Kind) -> Result<Vec<Sample>> {
 
 fn txns(setting: &Setting, kind: Kind, members: usize, metric: &str) -> Result<Vec<Sample>> {
     let fleet = Fleet::start(&setting.programs, kind, members, &[])?;
-    let work = GuardedTxns::new(Shape::MANY.clients(), VALUE_BYTES);
+    let work = GuardedTxns::new(0, Shape::MANY.clients(), VALUE_BYTES);
     Ok(vec![Sample::rate(metric, &run(setting, &fleet, &fleet.leader(), Shape::MANY, work)?)])
 }
 
@@ -97,11 +97,7 @@ pub(super) fn half_load(setting: &Setting, kind: Kind) -> Result<Vec<Sample>> {
     let work = Puts::new(Keys::New(0), VALUE_BYTES);
     let report = open(&fleet.leader(), OPEN_CONNECTIONS, rate, time, work, &|| fleet.cpu())?;
     let p50 = Sample { value: report.ms(0.5), ..Sample::rate("half_load_p50", &report) };
-    Ok(vec![
-        p50,
-        Sample::new("half_load_p99", report.ms(0.99)),
-        Sample::new("half_load_p999", report.ms(0.999)),
-    ])
+    Ok(vec![p50, Sample::new("half_load_p99", report.ms(0.99)), Sample::new("half_load_p999", report.ms(0.999))])
 }
 
 fn gets(setting: &Setting, kind: Kind, members: usize, serializable: bool, metric: &str) -> Result<Vec<Sample>> {
