@@ -32,7 +32,7 @@ const fn less(name: &'static str, title: &'static str, unit: &'static str) -> Me
 }
 
 impl Metric {
-    const fn to_be(mut self, goal: f64, floor: f64) -> Self {
+    const fn aims_at(mut self, goal: f64, floor: f64) -> Self {
         self.goal = Some((goal, floor));
         self
     }
@@ -51,9 +51,9 @@ pub static METRICS: &[Metric] = &[
     more("put_1", "puts, one member, 256 clients, new keys", "1/s"),
     more("put_one_key_1", "puts, one member, 256 clients, one key", "1/s"),
     more("put_random_1", "puts, one member, 256 clients, overwriting 100 k keys", "1/s"),
-    more("put_3", "puts, three members, 256 clients", "1/s").to_be(3.0, 1.5),
-    less("put_3_cpu", "CPU per put, three members, all processes", "µs").to_be(3.0, 1.5),
-    less("put_1_cpu", "CPU per put, one member", "µs").to_be(3.0, 1.5),
+    more("put_3", "puts, three members, 256 clients", "1/s").aims_at(3.0, 1.5),
+    less("put_3_cpu", "CPU per put, three members, all processes", "µs").aims_at(3.0, 1.5),
+    less("put_1_cpu", "CPU per put, one member", "µs").aims_at(3.0, 1.5),
     more("put_3_all", "puts, three members, clients spread over all", "1/s"),
     more("txn_1", "guarded Txn-puts, one member, 256 clients", "1/s"),
     more("txn_3", "guarded Txn-puts, three members, 256 clients", "1/s"),
@@ -65,20 +65,20 @@ pub static METRICS: &[Metric] = &[
     less("half_load_p99", "puts at half of etcd's maximum, three members, p99", "ms"),
     less("half_load_p999", "puts at half of etcd's maximum, three members, p99.9", "ms"),
     more("get_1", "linearizable gets, one member, 256 clients", "1/s"),
-    more("get_3", "linearizable gets, three members, 256 clients", "1/s").to_be(4.0, 2.0),
+    more("get_3", "linearizable gets, three members, 256 clients", "1/s").aims_at(4.0, 2.0),
     more("sget_1", "serializable gets, one member, 256 clients", "1/s"),
     more("sget_3", "serializable gets, three members, 256 clients", "1/s"),
-    less("list_300k", "list of 300 k keys of 37 + 256 bytes", "ms").to_be(4.0, 2.0),
+    less("list_300k", "list of 300 k keys of 37 + 256 bytes", "ms").aims_at(4.0, 2.0),
     less("list_300k_cpu", "CPU per key of that list", "µs"),
     less("page_300k_p50", "page of 500 of 300 k keys, pinned revision, p50", "ms"),
     less("list_1m", "list of a million keys", "ms"),
     less("list_1m_cpu", "CPU per key of that list", "µs"),
     less("list_1m_extra", "peak memory beyond the fill's after three such lists", "MB"),
-    less("page_1m_p50", "page of 500 of a million keys, pinned revision, p50", "ms").to_be(200.0, 50.0),
-    more("watch", "watch events, 1,000 watchers on 1,000 streams", "1/s").to_be(2.0, 1.2),
-    more("watch_shared", "watch events, 1,000 watchers on 10 streams", "1/s").to_be(2.0, 1.2),
+    less("page_1m_p50", "page of 500 of a million keys, pinned revision, p50", "ms").aims_at(200.0, 50.0),
+    more("watch", "watch events, 1,000 watchers on 1,000 streams", "1/s").aims_at(2.0, 1.2),
+    more("watch_shared", "watch events, 1,000 watchers on 10 streams", "1/s").aims_at(2.0, 1.2),
     more("keep_alive", "lease keep-alives, 256 streams", "1/s"),
-    less("rss_1m", "RSS at a million keys of 37 + 256 bytes, live", "MB").to_be(1.0 / 0.65, 1.0),
+    less("rss_1m", "RSS at a million keys of 37 + 256 bytes, live", "MB").aims_at(1.0 / 0.65, 1.0),
     less("rss_1m_anonymous", "of that, anonymous", "MB"),
     less("rss_1m_file", "of that, mapped files", "MB"),
     less("rss_1m_restarted", "RSS at a million keys after a restart", "MB"),
@@ -86,7 +86,7 @@ pub static METRICS: &[Metric] = &[
     less("rss_1m_restarted_file", "of that, mapped files", "MB"),
     less("disk_1m", "disk at a million keys, live", "MB"),
     less("restart_1m", "restart after SIGTERM with a million keys, to the first linearizable read", "ms")
-        .to_be(4.0, 1.5),
+        .aims_at(4.0, 1.5),
     less("restart_1m_cpu", "CPU of that restart", "ms"),
     less("restart_1m_killed", "the same after kill -9", "ms"),
     less("stream_bytes", "memory per watch stream, 10 k streams", "KB"),

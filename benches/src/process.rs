@@ -1,6 +1,7 @@
 //! What a process costs, read off `/proc`: CPU, memory and disk.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -79,6 +80,13 @@ pub fn disk(folder: &Path) -> u64 {
         .sum()
 }
 
+/// The same for each folder directly below `folder`, by its name.
+pub fn disk_parts(folder: &Path) -> BTreeMap<String, u64> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
+    let parts = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    parts.map(|entry| (entry.file_name().to_string_lossy().into_owned(), disk(&entry.path()))).collect()
+}
+
 /// The load average of one, five and fifteen minutes.
 pub fn load_average() -> [f64; 3] {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -104,6 +112,19 @@ mod tests {
         assert_eq!(memory, Memory { anonymous: 10 << 10, file: 21 << 10, peak: 40 << 10 });
         assert_eq!(memory.sum(memory).rss(), 62 << 10);
         assert_eq!(memory_of("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn disk_is_summed_and_told_by_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, bytes) in [("wal", 100_000), ("snap", 10)] {
+            fs::create_dir(folder.path().join(name)).expect("made");
+            fs::write(folder.path().join(name).join("file"), vec![1; bytes]).expect("written");
+        }
+        let parts = disk_parts(folder.path());
+        assert!(parts["wal"] >= 100_000 && parts["snap"] < 100_000, "{parts:?}");
+        assert_eq!(disk(folder.path()), parts.values().sum::<u64>());
+        assert_eq!(disk(Path::new("/nowhere")), 0);
     }
 
     #[test]

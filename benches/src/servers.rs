@@ -5,6 +5,7 @@ use crate::process::{self, Memory};
 use anyhow::{Context, Result, ensure};
 use mechi_tests::cluster::Cluster;
 use mechi_tests::process::Kind;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -116,6 +117,17 @@ impl Fleet {
     /// Disk of all members.
     pub fn disk(&self) -> u64 {
         self.cluster.members.iter().map(|member| process::disk(&member.data_dir())).sum()
+    }
+
+    /// Disk of all members by what it is for: the folders of their `member` folders.
+    pub fn disk_parts(&self) -> BTreeMap<String, u64> {
+        let mut parts = BTreeMap::new();
+        for member in &self.cluster.members {
+            for (name, bytes) in process::disk_parts(&member.data_dir().join("member")) {
+                *parts.entry(name).or_default() += bytes;
+            }
+        }
+        parts
     }
 }
 

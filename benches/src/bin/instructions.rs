@@ -2,7 +2,7 @@
 //! `instructions [--mechi PATH] [--operations 2000] [--out target/instructions]`.
 //!
 //! The member runs under valgrind's callgrind, which counts the same on a busy machine as on a quiet one; what the member
-//! does anyway in that time is measured idle and taken off. `callgrind_annotate FILE` then says where they went.
+//! does anyway in that time is measured idle and taken off, and nothing is flushed to the working store meanwhile. `callgrind_annotate FILE` then says where they went.
 
 use anyhow::{Context, Result, bail, ensure};
 use mechi_benches::load::drive::{Extent, Shape, closed};
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let (mechi, operations, out) = options()?;
     std::fs::create_dir_all(&out)?;
     let folder = tempfile::tempdir()?;
-    let mut server = Server::at(Kind::Mechi, folder.path(), &[]);
+    let mut server = Server::at(Kind::Mechi, folder.path(), &["--store-flush-interval=1h"]);
     server.program = Some(mechi);
     let out = out.canonicalize()?;
     let file = |name: &str| out.join(format!("callgrind.{name}"));

@@ -14,6 +14,7 @@ use load::{Sides, SpreadTxns};
 use mechi_tests::process::Kind;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub struct Plan {
 }
 
 /// The servers and the load between two samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Seconds since the soak began.
     pub at: f64,
@@ -50,6 +51,8 @@ pub struct Sample {
     pub file: u64,
     /// Bytes of all members on disk.
     pub disk: u64,
+    /// Of that, by what it is for.
+    pub disk_parts: BTreeMap<String, u64>,
     /// Guarded writes in a second.
     pub writes: f64,
     /// Their latencies in milliseconds, from the time at which each was due.
@@ -141,6 +144,7 @@ pub fn run(programs: &Programs, plan: &Plan, mut each: impl FnMut(&Record) -> Re
                     anonymous: memory.anonymous,
                     file: memory.file,
                     disk: fleet.disk(),
+                    disk_parts: fleet.disk_parts(),
                     writes: report.per_second(),
                     p50: report.ms(0.5),
                     p99: report.ms(0.99),

@@ -4,6 +4,7 @@ use super::{Record, Sample, judge};
 use crate::plot::{Series, lines};
 use crate::table::number;
 use anyhow::Result;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,13 @@ pub fn write(record: &Record, folder: &Path) -> Result<()> {
         series("anonymous", |sample| sample.anonymous as f64 / 1e6),
         series("mapped files", |sample| sample.file as f64 / 1e6),
     ];
-    let disk = [series("disk", |sample| sample.disk as f64 / 1e6)];
+    let mut disk = vec![series("together", |sample| sample.disk as f64 / 1e6)];
+    let parts: BTreeSet<&String> = record.samples.iter().flat_map(|sample| sample.disk_parts.keys()).collect();
+    for part in parts {
+        let bytes = |sample: &Sample| sample.disk_parts.get(part).copied().unwrap_or(0) as f64 / 1e6;
+        let points = record.samples.iter().map(|sample| (sample.at, bytes(sample))).collect();
+        disk.push(Series { name: part.clone(), points });
+    }
     let latency = [series("p50", |sample| sample.p50), series("p99", |sample| sample.p99)];
     let work = [series("guarded writes", |sample| sample.writes)];
     let machine = [series("cores of all members", |sample| sample.cores), series("load average", |s| s.load_average)];
