@@ -152,6 +152,7 @@ mod tests {
             machine: String::new(),
             etcd: String::new(),
             mechi: String::new(),
+            commit: String::new(),
             half_rate: None,
             runs: vec![
                 run("etcd", "put_3", 10.0),

@@ -34,8 +34,10 @@ pub struct Results {
     pub machine: String,
     /// What etcd says of itself.
     pub etcd: String,
-    /// What Mechi says of itself, and the commit it was built from, if that is known.
+    /// What Mechi says of itself.
     pub mechi: String,
+    /// The commit of the working directory, if there is one.
+    pub commit: String,
     /// Puts in a second of the open loop.
     pub half_rate: Option<f64>,
     /// The runs in their order.
@@ -105,6 +107,7 @@ mod tests {
             machine: "m".into(),
             etcd: "3.5.1".into(),
             mechi: "0.1".into(),
+            commit: "c".into(),
             half_rate: None,
             runs: vec![run(1, "etcd", 1.0), run(1, "mechi", 4.0), run(2, "mechi", 5.0)],
         }

@@ -30,7 +30,7 @@ fn body(page: &mut String, results: &Results) -> std::fmt::Result {
     writeln!(page, "- Date: {}", results.date)?;
     writeln!(page, "- Machine: {}", results.machine)?;
     writeln!(page, "- etcd: {}", results.etcd)?;
-    writeln!(page, "- Mechi: {}", results.mechi)?;
+    writeln!(page, "- Mechi: {}, repository at {}", results.mechi, results.commit)?;
     let (least, most) = (loads().fold(f64::MAX, f64::min), loads().fold(0.0, f64::max));
     let middle = median(loads()).unwrap_or_default();
     writeln!(page, "- Load average (one minute) before each run: {least:.1} to {most:.1}, median {middle:.1}")?;
@@ -196,6 +196,7 @@ mod tests {
             machine: "m".into(),
             etcd: "etcd Version: 3.5.1".into(),
             mechi: "M".into(),
+            commit: "c".into(),
             half_rate: Some(5_000.0),
             runs: vec![
                 run(1, "etcd", "put_3", 9_000.0, Some(90.0)),

@@ -43,8 +43,16 @@ fn bench_every_scenario_gives_its_figures() {
         assert_eq!(given, 1, "{} is measured by {given} scenarios", metric.name);
     }
     let text = String::new;
-    let mut results =
-        Results { command: text(), date: text(), machine: text(), etcd: text(), mechi: text(), half_rate: None, runs };
+    let mut results = Results {
+        command: text(),
+        date: text(),
+        machine: text(),
+        etcd: text(),
+        mechi: text(),
+        commit: text(),
+        half_rate: None,
+        runs,
+    };
     let twin: Vec<Run> = results.runs.iter().map(|run| Run { server: "etcd".into(), ..run.clone() }).collect();
     results.runs.extend(twin);
     let page = table::page(&results);

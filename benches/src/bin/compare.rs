@@ -39,7 +39,8 @@ fn main() -> Result<()> {
         date: machine::date(),
         machine: machine::describe(),
         etcd: programs.etcd_version.clone(),
-        mechi: format!("{}, repository at {}", programs.mechi_version, machine::commit()),
+        mechi: programs.mechi_version.clone(),
+        commit: machine::commit(),
         half_rate: None,
         runs: Vec::new(),
     };
