@@ -5,7 +5,7 @@ use crate::process::{Kind, Server, free_port};
 use crate::proxy::{Pids, Proxy, Rule};
 use anyhow::{Result, ensure};
 use mechi_proto::etcdserverpb as pb;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -36,13 +36,15 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts `count` members that talk to each other without proxies, and waits until all serve: for measuring.
-    pub fn direct(kind: Kind, count: usize, flags: &[&str]) -> Result<Self> {
+    /// Starts `count` members that talk to each other without proxies, and waits until all serve: for measuring. With
+    /// `program`, another one than [`Kind`]'s.
+    pub fn direct(kind: Kind, program: Option<&Path>, count: usize, flags: &[&str]) -> Result<Self> {
         let mut cluster = Self::describe(kind, count, flags)?;
         cluster.proxies.clear();
         let url = |member: &Server| format!("http://127.0.0.1:{}", member.peer_port);
         let all: Vec<_> = cluster.members.iter().map(|member| format!("{}={}", member.name, url(member))).collect();
         for member in &mut cluster.members {
+            member.program = program.map(Path::to_owned);
             member.advertised_peer_url = None;
             member.initial_cluster = Some(all.join(","));
         }

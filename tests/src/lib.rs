@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod failover;
 pub mod fire;
 pub mod generate;
 pub mod model;

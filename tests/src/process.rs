@@ -34,6 +34,8 @@ pub struct Server {
     pub flags: Vec<String>,
     /// Extra environment, kept over restarts.
     pub env: Vec<(String, String)>,
+    /// The server's program, if it is not the one of [`Kind`].
+    pub program: Option<PathBuf>,
     /// A program and its arguments that start the server's program (`nsenter …`); empty for none.
     pub wrapper: Vec<String>,
     /// `--name`.
@@ -73,6 +75,7 @@ impl Server {
             _temp: None,
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
             env: Vec::new(),
+            program: None,
             wrapper: Vec::new(),
             name: "m1".to_owned(),
             advertised_peer_url: None,
@@ -108,9 +111,10 @@ impl Server {
         let advertised = self.advertised_peer_url.as_ref().unwrap_or(&peer);
         let alone = format!("{}={advertised}", self.name);
         let cluster = self.initial_cluster.as_ref().unwrap_or(&alone);
-        let program = match self.kind {
-            Kind::Mechi => oracle::mechi(),
-            Kind::Etcd => oracle::etcd(),
+        let program = match (&self.program, self.kind) {
+            (Some(program), _) => program.clone(),
+            (None, Kind::Mechi) => oracle::mechi(),
+            (None, Kind::Etcd) => oracle::etcd(),
         };
         let mut command = match self.wrapper.split_first() {
             Some((wrapper, args)) => {

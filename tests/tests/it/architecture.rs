@@ -26,8 +26,17 @@ fn sources() -> BTreeMap<String, String> {
     }
     let root = root();
     let mut found = BTreeMap::new();
-    for folder in ["proto/src", "server/src", "server/replica/src", "server/replica/tests", "tests/src", "tests/tests"]
-    {
+    let folders = [
+        "proto/src",
+        "server/src",
+        "server/replica/src",
+        "server/replica/tests",
+        "tests/src",
+        "tests/tests",
+        "benches/src",
+        "benches/tests",
+    ];
+    for folder in folders {
         walk(&root.join(folder), &root, &mut found);
     }
     assert!(found.len() > 100, "only {} files found", found.len());
@@ -162,11 +171,12 @@ fn dependencies<'a>(manifest: &'a str, heading: &str) -> Vec<&'a str> {
 fn no_dependency_is_listed_and_unused() {
     let root = root();
     let manifest = |path: &str| fs::read_to_string(root.join(path)).expect("a manifest");
-    let crates: [(&str, &[&str]); 4] = [
+    let crates: [(&str, &[&str]); 5] = [
         ("proto/", &["proto/build.rs"]),
         ("server/replica/", &["server/replica/src/", "server/replica/tests/"]),
         ("server/", &["server/src/"]),
         ("tests/", &["tests/src/", "tests/tests/"]),
+        ("benches/", &["benches/src/", "benches/tests/"]),
     ];
     // Used by what build.rs generates: messages, services and their clients.
     let generated = ["bytes", "prost", "tonic", "tonic-prost"];
