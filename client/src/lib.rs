@@ -1,0 +1,42 @@
+//! An async client for Mechi and for etcd.
+
+pub mod limits;
+mod endpoint;
+mod config;
+mod error;
+mod kind;
+mod backoff;
+mod tls;
+mod connection;
+mod pool;
+mod token;
+mod call;
+mod client;
+mod keys;
+mod ops;
+mod txn;
+mod kv;
+mod pages;
+mod list;
+mod watch;
+mod lease;
+mod keep_alive;
+mod cluster;
+mod maintenance;
+mod auth;
+mod lock;
+
+pub use client::Client;
+pub use config::{Config, Credentials, Identity, Tls};
+pub use error::{Code, Error, LeaseEnd, Outcome, ServerError};
+pub use keep_alive::KeepAlive;
+pub use keys::{FROM_KEY, Keys, prefix_end};
+pub use kind::Kind;
+pub use list::Listing;
+pub use mechi_proto as proto;
+pub use mechi_proto::etcdserverpb as pb;
+pub use ops::{Delete, Get, Put, SortOrder, SortTarget};
+pub use pages::Pages;
+pub use tonic::Streaming;
+pub use txn::{Compare, Comparing, Op, Txn};
+pub use watch::{Batch, Watch, WatchOptions};
