@@ -14,7 +14,8 @@ const PROTOS: [&str; 8] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=protos");
     let descriptors = protox::compile(PROTOS, ["protos"])?;
-    let services = std::env::var_os("CARGO_FEATURE_SERVICES").is_some();
-    tonic_prost_build::configure().build_client(services).build_server(services).bytes(".").compile_fds(descriptors)?;
+    let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    let (clients, servers) = (has("CLIENTS"), has("SERVICES"));
+    tonic_prost_build::configure().build_client(clients).build_server(servers).bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

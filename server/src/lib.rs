@@ -36,3 +36,4 @@ pub mod seat;
 pub mod evidence;
 pub mod run;
 pub mod local;
+pub mod dump;

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod failover;
 pub mod fire;
 pub mod generate;
+pub mod grounds;
 pub mod model;
 pub mod oracle;
 pub mod process;
