@@ -26,6 +26,10 @@ mod crash;
 mod etcd_client;
 #[path = "it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/mask.rs"]
+mod mask;
+#[path = "it/mechictl/mod.rs"]
+mod mechictl;
 #[path = "it/http.rs"]
 mod http;
 #[path = "it/kv.rs"]

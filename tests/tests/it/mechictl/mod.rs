@@ -1,0 +1,234 @@
+//! mechictl is etcdctl: one script of calls with etcdctl 3.5.1 and with mechictl, against etcd 3.5.1 and against Mechi.
+//! Standard output, standard error and exit codes are equal in all four columns, but for what the script lists.
+
+mod dump;
+mod script;
+
+use crate::mask::{digits, mask};
+use mechi_tests::oracle;
+use mechi_tests::process::{Kind, Server};
+use script::{Call, Differs};
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// No call of the script takes longer, on any machine.
+const CALL_MAX: Duration = Duration::from_secs(60);
+/// Elections have no place here, and a busy machine makes some.
+const SERVER_FLAGS: [&str; 2] = ["--heartbeat-interval=200", "--election-timeout=2000"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tool {
+    Etcdctl,
+    Mechictl,
+}
+
+impl Tool {
+    fn path(self) -> PathBuf {
+        match self {
+            Self::Etcdctl => oracle::etcdctl_3_5(),
+            Self::Mechictl => oracle::mechictl(),
+        }
+    }
+}
+
+/// The columns of the comparison.
+const COLUMNS: [(Tool, Kind); 4] = [
+    (Tool::Etcdctl, Kind::Etcd),
+    (Tool::Mechictl, Kind::Etcd),
+    (Tool::Etcdctl, Kind::Mechi),
+    (Tool::Mechictl, Kind::Mechi),
+];
+
+/// What a call did: its exit code (none if it was ended), what it printed, and what it complained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ended {
+    code: Option<i32>,
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+#[test]
+fn mechictl_is_etcdctl_on_etcd_and_on_mechi() {
+    let calls = script::parse(include_str!("script.txt"));
+    assert!(calls.len() >= 200, "only {} calls", calls.len());
+    let columns: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let run = |(tool, kind)| {
+            let calls = &calls;
+            scope.spawn(move || column(tool, kind, calls))
+        };
+        let running: Vec<_> = COLUMNS.map(run).into();
+        running.into_iter().map(|column| column.join().expect("a column runs to its end")).collect()
+    });
+    let mut failed = Vec::new();
+    let mut listed = 0;
+    for (n, call) in calls.iter().enumerate() {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|column| &columns[column][n]);
+        let same = match &call.differs {
+            None => a == b && a == c && a == d,
+            Some((Differs::ByServer, _)) => a == b && c == d,
+            Some((Differs::ByTool, _)) => a == c && b == d,
+        };
+        listed += usize::from(call.differs.is_some());
+        // A difference that is none any more must leave the list.
+        let is_stale = call.differs.is_some() && a == b && a == c && a == d;
+        if !same || is_stale {
+            let what = if is_stale { "is listed as different and is not" } else { "differs" };
+            let mut text = format!("{} {what}: {:?}\n", call.name, call.differs);
+            for (column, ended) in COLUMNS.iter().zip([a, b, c, d]) {
+                text += &format!("--- {column:?}\n{ended}");
+            }
+            failed.push(text);
+        }
+    }
+    println!("{} calls, {} equal in all four columns, {listed} listed differences", calls.len(), calls.len() - listed);
+    assert!(failed.is_empty(), "{} calls:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// Runs all calls with one tool on a server of its own; returns what they did, masked.
+fn column(tool: Tool, kind: Kind, calls: &[Call]) -> Vec<String> {
+    let server = Server::start(kind, &SERVER_FLAGS).expect("a server starts");
+    let endpoint = server.endpoint();
+    let mut lease = String::new();
+    let mut results = Vec::new();
+    for call in calls {
+        let mut call = call.clone();
+        for word in &mut call.words {
+            if word.ends_with(b"$lease") {
+                let text = String::from_utf8_lossy(word).replace("$lease", &lease);
+                *word = text.into_bytes();
+            }
+        }
+        let ended = run(tool, &endpoint, &call);
+        let text = String::from_utf8_lossy(&ended.out);
+        if let Some(granted) = text.strip_prefix("lease ").filter(|text| text.contains(" granted with TTL")) {
+            lease = granted.split(' ').next().expect("an id").to_owned();
+        }
+        results.push(normal(&call, &ended, &endpoint));
+    }
+    results
+}
+
+/// What a call did as text, without what differs by nature.
+fn normal(call: &Call, ended: &Ended, endpoint: &str) -> String {
+    let is_protobuf = call.words.iter().any(|word| word == b"protobuf");
+    let out = match dump::dump(&ended.out).filter(|_| is_protobuf && ended.code == Some(0)) {
+        Some(message) => message,
+        None => String::from_utf8_lossy(&ended.out).into_owned(),
+    };
+    let mut out = mask(&out, endpoint);
+    if call.name.starts_with("lease.timetolive") {
+        for left in ["\"ttl\":", "\"TTL\" : ", "remaining("] {
+            if let Some(at) = out.find(left) {
+                digits(&mut out, at + left.len(), "LEFT");
+            }
+        }
+    }
+    if call.name.starts_with("status") {
+        // Sizes and indexes.
+        out = out.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+        while out.contains("99") {
+            out = out.replace("99", "9");
+        }
+    }
+    let err = mask(&String::from_utf8_lossy(&ended.err), endpoint);
+    format!("code {:?}\n{out}stderr:\n{err}", ended.code)
+}
+
+/// Runs one call; both tools are called `etcdctl`.
+fn run(tool: Tool, endpoint: &str, call: &Call) -> Ended {
+    let mut command = Command::new(tool.path());
+    command.arg0("etcdctl").env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.envs(call.variables.iter().cloned());
+    let names_endpoints = call.words.iter().any(|word| word.starts_with(b"--endpoints"));
+    let is_completion = call.words.first().is_some_and(|word| word == b"__complete");
+    if !names_endpoints && !is_completion {
+        command.arg(format!("--endpoints={endpoint}"));
+    }
+    command.args(call.words.iter().map(|word| OsStr::from_bytes(word)));
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", tool.path().display()));
+    let mut stdin = child.stdin.take().expect("piped");
+    // A call that fails early does not read it.
+    let _ = stdin.write_all(&call.input);
+    // One that is ended by its output may be reading yet.
+    let _open = call.lines.map(|_| stdin);
+    let (tell, told) = mpsc::channel();
+    let mut out = child.stdout.take().expect("piped");
+    let mut err = child.stderr.take().expect("piped");
+    let lines = call.lines;
+    let (out, err) = std::thread::scope(|scope| {
+        let out = scope.spawn(move || {
+            let read = read(&mut out, lines);
+            let _ = tell.send(());
+            read
+        });
+        let err = scope.spawn(move || read(&mut err, None));
+        let in_time = told.recv_timeout(CALL_MAX);
+        if lines.is_some() || in_time.is_err() {
+            let _ = child.kill();
+        }
+        assert!(in_time.is_ok(), "{} did not end in time", call.name);
+        (out.join().expect("the reader ends"), err.join().expect("the reader ends"))
+    });
+    let code = child.wait().expect("the call ends").code();
+    Ended { code, out, err }
+}
+
+/// Reads to the end, or so many lines.
+fn read(from: &mut impl Read, lines: Option<usize>) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let count = from.read(&mut part).expect("a pipe is readable");
+        all.extend_from_slice(&part[..count]);
+        let seen = all.iter().filter(|&&byte| byte == b'\n').count();
+        if count == 0 || lines.is_some_and(|lines| seen >= lines) {
+            return all;
+        }
+    }
+}
+
+/// Calls that change nothing, whose output on one server is equal to the byte, ids and table widths included.
+#[rustfmt::skip]
+const SAME_SERVER: [&str; 26] = [
+    "get k", "get k -w json", "get k -w fields", "get k -w protobuf", "get --prefix k -w protobuf",
+    "get --prefix k -w json", "get k --hex",
+    "member list", "member list -w json", "member list -w table", "member list -w fields", "member list -w protobuf",
+    "member list -w json --hex",
+    "endpoint status", "endpoint status -w json", "endpoint status -w table", "endpoint status -w fields",
+    "endpoint status --cluster -w table",
+    "endpoint hashkv", "endpoint hashkv -w json", "endpoint hashkv -w table", "endpoint hashkv -w fields",
+    "lease list", "lease list -w json", "lease list -w protobuf", "alarm list -w json",
+];
+
+#[test]
+fn the_same_server_gives_the_same_bytes() {
+    for kind in [Kind::Etcd, Kind::Mechi] {
+        let server = Server::start(kind, &SERVER_FLAGS).expect("a server starts");
+        let call = |words: &str| Call {
+            words: words.split(' ').map(|word| word.as_bytes().to_vec()).collect(),
+            ..Call::default()
+        };
+        for words in ["put k v", "put k2 <&>", "lease grant 1000"] {
+            assert_eq!(run(Tool::Etcdctl, &server.endpoint(), &call(words)).code, Some(0), "{words}");
+        }
+        // A linearizable read follows the last write, so that no index moves any more.
+        for words in SAME_SERVER {
+            let [etcdctl, mechictl] =
+                [Tool::Etcdctl, Tool::Mechictl].map(|tool| run(tool, &server.endpoint(), &call(words)));
+            let text = |ended: &Ended| String::from_utf8_lossy(&ended.out).into_owned();
+            assert_eq!(text(&mechictl), text(&etcdctl), "{words} on {kind:?} (left: mechictl)");
+            assert_eq!(mechictl, etcdctl, "{words} on {kind:?} (left: mechictl)");
+        }
+    }
+}
