@@ -93,7 +93,7 @@ impl Client {
     pub(crate) async fn link(&self) -> Result<Link, Error> {
         let connection = self.inner.pool.connection().await.map_err(|last| Error::Unavailable { last })?;
         let attached = self.inner.tokens.attach(self.bare_link(connection.clone())).await;
-        attached.map_err(|status| self.failed(&status, &connection).into_error(&connection))
+        attached.map_err(|status| self.inner.pool.failed(&status, &connection).into_error(&connection))
     }
 
     fn bare_link(&self, connection: Connection) -> Link {
@@ -105,20 +105,6 @@ impl Client {
             send_bytes_max: config.send_bytes_max,
             receive_bytes_max: config.receive_bytes_max,
         }
-    }
-
-    /// Reads a failure and sets its endpoint aside if the endpoint is to blame.
-    pub(crate) fn failed(&self, status: &Status, connection: &Connection) -> Failure {
-        let failure = Failure::of(status, connection);
-        let pool = &self.inner.pool;
-        match &failure {
-            Failure::NotSent(_) | Failure::Broken(_) => pool.set_aside(connection, true),
-            Failure::Server(error) if error.code == Code::Unavailable || error.kind == Kind::LearnerUnsupported => {
-                pool.set_aside(connection, false);
-            }
-            Failure::Server(_) => {}
-        }
-        failure
     }
 
     async fn attempts<A, F>(
@@ -146,7 +132,7 @@ impl Client {
             let link = match before(deadline, self.inner.tokens.attach(bare)).await {
                 Some(Ok(link)) => link,
                 // Nothing of the call itself was sent yet.
-                Some(Err(status)) => match self.failed(&status, &connection) {
+                Some(Err(status)) => match self.inner.pool.failed(&status, &connection) {
                     Failure::Server(error) if error.code != Code::Unavailable => return Err(Error::Server(error)),
                     failure => {
                         last = Some(failure.into_error(&connection));
@@ -163,7 +149,7 @@ impl Client {
                     self.inner.pool.succeeded(&connection);
                     return Ok(answer.into_inner());
                 }
-                Some(Err(status)) => self.failed(&status, &connection),
+                Some(Err(status)) => self.inner.pool.failed(&status, &connection),
                 None => {
                     // Not one answer to anybody meanwhile: the server may be frozen, or gone without a word.
                     if connection.answers() == answers {

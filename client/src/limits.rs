@@ -60,6 +60,9 @@ pub const WATCH_BYTES_MAX: usize = 8 << 20;
 /// Asks (new watches, progress) that wait for the task of the watch stream.
 pub const WATCH_ASKS_MAX: usize = 256;
 
+/// How long a server may take to open a watch stream before another is tried.
+pub const WATCH_OPEN_MAX: Duration = Duration::from_secs(10);
+
 /// Messages that wait to be written to a stream.
 pub const STREAM_QUEUE: usize = 64;
 

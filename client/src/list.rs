@@ -52,7 +52,7 @@ impl Listing {
         match &mut self.parts {
             Parts::Stream(stream, connection, client) => match stream.message().await {
                 Ok(part) => Ok(part.map(|part| part.range_response.unwrap_or_default())),
-                Err(status) => Err(client.failed(&status, connection).into_error(connection)),
+                Err(status) => Err(client.inner.pool.failed(&status, connection).into_error(connection)),
             },
             Parts::Pages(pages) => pages.next().await,
             Parts::Once(part) => Ok(part.take()),

@@ -6,10 +6,12 @@
 //! clients, each of which begins at an endpoint drawn by its jitter.
 
 use crate::backoff::Jitter;
+use crate::call::Failure;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
-use crate::error::Error;
+use crate::error::{Code, Error};
+use crate::kind::Kind;
 use crate::limits;
 use crate::tls::Secure;
 use futures_util::FutureExt;
@@ -17,6 +19,7 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::time::Instant;
+use tonic::Status;
 
 type Dialling = Shared<BoxFuture<'static, Result<Connection, String>>>;
 
@@ -162,6 +165,19 @@ impl Pool {
             return;
         }
         slot.set_aside(jitter);
+    }
+
+    /// Reads a failure, and sets its endpoint aside if the endpoint is to blame.
+    pub(crate) fn failed(&self, status: &Status, connection: &Connection) -> Failure {
+        let failure = Failure::of(status, connection);
+        match &failure {
+            Failure::NotSent(_) | Failure::Broken(_) => self.set_aside(connection, true),
+            Failure::Server(error) if error.code == Code::Unavailable || error.kind == Kind::LearnerUnsupported => {
+                self.set_aside(connection, false);
+            }
+            Failure::Server(_) => {}
+        }
+        failure
     }
 
     /// Notes a good answer: failures before it count no more.
