@@ -12,7 +12,6 @@ use mechi_client::{Client, Code, Config, Error, Tls};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A client and all that a command needs beside it.
 #[derive(Clone)]
@@ -20,8 +19,6 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) printer: Printer,
     pub(crate) program: Arc<Program>,
-    /// `--command-timeout`, which the client's calls have unless they are told otherwise.
-    pub(crate) timeout: Duration,
 }
 
 impl Session {
@@ -54,12 +51,13 @@ impl Session {
         } else {
             lazy
         };
-        Ok(Self { client, printer, program, timeout })
+        Ok(Self { client, printer, program })
     }
 
     /// A session with one endpoint alone.
     pub(crate) fn at(&self, endpoint: &str) -> Result<Self, Exit> {
-        let client = self.client.at(endpoint).map_err(|error| Exit::new(BAD_CONNECTION, words(&error)))?;
+        let address = address(endpoint, self.client.config().tls.is_some());
+        let client = self.client.at(&address).map_err(|error| Exit::new(BAD_CONNECTION, words(&error)))?;
         Ok(Self { client, ..self.clone() })
     }
 
@@ -117,19 +115,24 @@ pub(crate) fn config(call: &Call, is_asking: bool) -> Result<Config, Exit> {
     if endpoints.is_empty() {
         return Err(Exit::new(BAD_CONNECTION, "etcdclient: no available endpoints"));
     }
-    let scheme = |endpoint: String| match &tls {
-        // With certificates, an address without a scheme is a secure one.
-        Some(_) if !endpoint.contains("://") => format!("https://{endpoint}"),
-        _ => endpoint,
-    };
-    let mut config = Config::new(endpoints.into_iter().map(scheme))
+    let is_watch = call.path.last().is_some_and(|command| command.name == "watch");
+    let mut config = Config::new(endpoints.iter().map(|endpoint| address(endpoint, tls.is_some())))
         .dial_timeout(flags.duration("dial-timeout"))
         .keep_alive(flags.duration("keepalive-time"), flags.duration("keepalive-timeout"));
     config.tls = tls;
+    if is_watch {
+        // A member that has lost its leader would leave the watch without a word.
+        config = config.require_leader();
+    }
     if let Some((user, password)) = credentials {
         config = config.credentials(user, password);
     }
     Ok(config)
+}
+
+/// With certificates, an address without a scheme is a secure one.
+fn address(endpoint: &str, is_secure: bool) -> String {
+    if is_secure && !endpoint.contains("://") { format!("https://{endpoint}") } else { endpoint.to_owned() }
 }
 
 fn tls(call: &Call) -> Result<Option<Tls>, Exit> {

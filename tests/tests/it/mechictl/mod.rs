@@ -55,7 +55,8 @@ struct Ended {
 
 #[test]
 fn mechictl_is_etcdctl_on_etcd_and_on_mechi() {
-    let calls = script::parse(include_str!("script.txt"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mechictl/script.txt");
+    let calls = script::parse(&std::fs::read_to_string(script).expect("the script is there"));
     assert!(calls.len() >= 200, "only {} calls", calls.len());
     let columns: Vec<Vec<String>> = std::thread::scope(|scope| {
         let run = |(tool, kind)| {

@@ -10,6 +10,15 @@ use std::fmt::Write;
 
 /// The help of the path's last command.
 pub(crate) fn usage(program: &Program, path: &Path) -> String {
+    text(program, path, &[HELP_FLAG])
+}
+
+/// The root's help after an unknown topic: nothing has asked the root for help, so it does not know the flag.
+pub(crate) fn usage_without_help_flag(program: &Program) -> String {
+    text(program, &vec![program.root], &[])
+}
+
+fn text(program: &Program, path: &Path, more: &[Flag]) -> String {
     let (command, ancestors) = path.split_last().expect("the root is there");
     let name = names(&path[1..]);
     let mut text = format!("NAME:\n\t{} - {}\n\n", if name.is_empty() { command.name } else { &name }, command.short);
@@ -25,12 +34,12 @@ pub(crate) fn usage(program: &Program, path: &Path) -> String {
     }
     if !command.long.is_empty() {
         text.push_str("\nDESCRIPTION:\n");
-        command.long.trim_matches(['\n', '\t', ' ']).split('\n').for_each(|line| {
+        let long = if command.is_help() { command.long.replace("etcdctl", program.name) } else { command.long.to_owned() };
+        long.trim_matches(['\n', '\t', ' ']).split('\n').for_each(|line| {
             writeln!(text, "\t{line}").expect("a string takes all writes");
         });
     }
-    let help = Flag { help: "", ..HELP_FLAG };
-    let own = command.flags.iter().chain(command.persistent).copied().chain([help]);
+    let own = command.flags.iter().chain(command.persistent).chain(more).copied();
     write!(text, "\nOPTIONS:\n{}", lines(own.collect(), command.name)).expect("a string takes all writes");
     let inherited: Vec<Flag> = ancestors.iter().flat_map(|ancestor| ancestor.persistent).copied().collect();
     if !inherited.is_empty() {

@@ -1,5 +1,6 @@
 //! `lock`: holds a lock until it is interrupted, or while another program runs.
 
+use super::execute::{command, ended, not_started};
 use crate::call::Call;
 use crate::exit::{ERROR, Exit, bad_args};
 use crate::printers::Reply;
@@ -9,17 +10,16 @@ use mechi_client::Error;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitStatus;
-use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A session without a time to live has etcd's default, in seconds.
 pub(super) const SESSION_TTL: i64 = 60;
 
 pub(super) async fn run(call: &mut Call) -> Result<(), Exit> {
-    let Some((name, command)) = call.args().split_first() else {
+    let Some((name, words)) = call.args().split_first() else {
         return Err(bad_args("lock takes a lock name argument and an optional command to execute"));
     };
-    let (name, command) = (name.clone(), command.to_vec());
+    let (name, words) = (name.clone(), words.to_vec());
     let ttl = Some(call.flags.number("ttl")).filter(|&ttl| ttl > 0).unwrap_or(SESSION_TTL);
     let session = Session::open(call).await?;
     let stop = interrupted()?;
@@ -37,8 +37,8 @@ pub(super) async fn run(call: &mut Call) -> Result<(), Exit> {
             None => Exit::new(ERROR, "mutex: session is expired"),
         })?,
     }
-    if !command.is_empty() {
-        let ended = execute(&place, command).await;
+    if !words.is_empty() {
+        let ended = execute(&place, &words).await;
         place.leave().await.map_err(fail)?;
         return ended;
     }
@@ -67,37 +67,24 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()>, Exit> {
 }
 
 /// Runs a program that can see which lock it has.
-async fn execute(place: &Place, command: Vec<Vec<u8>>) -> Result<(), Exit> {
-    let mut words = command.into_iter().map(OsString::from_vec);
-    let program = words.next().expect("the caller has a command");
-    let mut child = Command::new(&program);
+async fn execute(place: &Place, words: &[Vec<u8>]) -> Result<(), Exit> {
+    let (program, args) = words.split_first().expect("the caller has a command");
+    let mut command = command(program, args);
     // What the environment says of these two already has the last word, as with etcdctl.
     for (name, value) in
         [("ETCD_LOCK_KEY", OsString::from_vec(place.key.clone())), ("ETCD_LOCK_REV", place.held_at.to_string().into())]
     {
         if std::env::var_os(name).is_none() {
-            child.env(name, value);
+            command.env(name, value);
         }
     }
-    match child.args(words).status().await {
+    match command.status().await {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Exit::new(code(status), describe(status))),
-        Err(_) => {
-            let program = crate::go::quote::quote(program.as_encoded_bytes());
-            Err(Exit::new(ERROR, format!("exec: {program}: executable file not found in $PATH")))
-        }
+        Ok(status) => Err(Exit::new(code(status), ended(status))),
+        Err(error) => Err(Exit::new(ERROR, not_started(program, &error))),
     }
 }
 
 fn code(status: ExitStatus) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
-}
-
-/// How Go describes the end of a program.
-pub(super) fn describe(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal: {}", signal.unwrap_or_default()),
-    }
 }

@@ -8,6 +8,7 @@ mod defrag;
 mod del;
 mod elect;
 mod endpoint;
+mod execute;
 mod get;
 mod lease;
 mod lock;

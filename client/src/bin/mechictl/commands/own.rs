@@ -20,7 +20,7 @@ pub(super) fn help(call: &Call) -> Result<(), Exit> {
         Err(_) => {
             let words: Vec<String> = call.args().iter().map(|word| backquoted(word)).collect();
             complain(&format!("Unknown help topic [{}]", words.join(" ")));
-            out(usage::usage(program, &vec![program.root]));
+            out(usage::usage_without_help_flag(program));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `watch`: prints events until the server ends the watch, and runs a program for each if asked to.
 
+use super::execute::{command, ended, not_started};
 use super::watch_args::{FromEnvironment, Words, of_command_line, of_line};
 use crate::call::Call;
 use crate::cli::flags::Flags;
@@ -12,11 +13,10 @@ use crate::session::Session;
 use mechi_client::pb::{WatchCreateRequest, WatchResponse};
 use mechi_client::proto::mvccpb::Event;
 use mechi_client::proto::mvccpb::event::EventType;
-use mechi_client::{Batch, Error, WatchOptions, prefix_end};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use mechi_client::{Batch, Error, Watch, WatchOptions, prefix_end};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+
+const CANCELED: &str = "watch is canceled by the server";
 
 pub(super) async fn run(call: &mut Call) -> Result<(), Exit> {
     let variable = |name: &str| call.variables.get(name).cloned().unwrap_or_default().into_bytes();
@@ -31,8 +31,8 @@ pub(super) async fn run(call: &mut Call) -> Result<(), Exit> {
     let words = of_command_line(&call.words, call.args(), &env).map_err(bad_args)?;
     let session = Session::open(call).await?;
     let options = options(&words.keys, &call.flags).map_err(bad_args)?;
-    follow(&session, options, &words.command).await?;
-    Err(Exit::new(INTERRUPTED, "watch is canceled by the server"))
+    follow(&session, open(&session, options).await?, &words.command).await?;
+    Err(Exit::new(INTERRUPTED, CANCELED))
 }
 
 /// Reads watches from lines, and prints all their events; ends with the lines.
@@ -58,8 +58,10 @@ async fn interactive(call: &mut Call, env: &FromEnvironment) -> Result<(), Exit>
                 match options(&keys, &flags) {
                     Ok(options) => {
                         let session = session.clone();
+                        // Opened before the next line is read: a `progress` there means this watch too.
+                        let watch = open(&session, options).await?;
                         tokio::spawn(async move {
-                            if let Err(Exit { code, message }) = follow(&session, options, &command).await {
+                            if let Err(Exit { code, message }) = follow(&session, watch, &command).await {
                                 // Nobody waits for this task: the program ends here, as it would in the foreground.
                                 message.iter().for_each(|message| complain(&format!("Error: {message}")));
                                 std::process::exit(code.into());
@@ -95,10 +97,19 @@ fn options(keys: &[Vec<u8>], flags: &Flags) -> Result<WatchOptions, String> {
     }))
 }
 
+async fn open(session: &Session, options: WatchOptions) -> Result<Watch, Exit> {
+    match session.patient().watch(options).await {
+        Ok(watch) => Ok(watch),
+        Err(error @ (Error::WatchCompacted { .. } | Error::WatchCanceled { .. })) => {
+            canceled(session, &error).await?;
+            Err(Exit::new(INTERRUPTED, CANCELED))
+        }
+        Err(error) => Err(Exit::new(BAD_ARGS, session.words(&error))),
+    }
+}
+
 /// Prints a watch's events until the server ends it.
-async fn follow(session: &Session, options: WatchOptions, command: &[Vec<u8>]) -> Result<(), Exit> {
-    let failed = |error: &Error| Exit::new(BAD_ARGS, session.words(error));
-    let mut watch = session.patient().watch(options).await.map_err(|error| failed(&error))?;
+async fn follow(session: &Session, mut watch: Watch, command: &[Vec<u8>]) -> Result<(), Exit> {
     while let Some(batch) = watch.next().await {
         match batch {
             Ok(batch) => print(session, &batch, command).await?,
@@ -142,11 +153,9 @@ async fn canceled(session: &Session, error: &Error) -> Result<(), Exit> {
 
 /// Runs a program that can see the event.
 async fn execute(program: &[u8], args: &[Vec<u8>], event: &Event, revision: i64) -> Result<(), Exit> {
-    let word = |word: &[u8]| OsString::from_vec(word.to_vec());
     let kv = event.kv.clone().unwrap_or_default();
     let kind = if event.r#type() == EventType::Delete { "DELETE" } else { "PUT" };
-    let ran = Command::new(word(program))
-        .args(args.iter().map(|arg| word(arg)))
+    let ran = command(program, args)
         .env("ETCD_WATCH_REVISION", revision.to_string())
         .env("ETCD_WATCH_EVENT_TYPE", quote(kind.as_bytes()))
         .env("ETCD_WATCH_KEY", quote(&kv.key))
@@ -155,8 +164,8 @@ async fn execute(program: &[u8], args: &[Vec<u8>], event: &Event, revision: i64)
         .await;
     let why = match ran {
         Ok(status) if status.success() => return Ok(()),
-        Ok(status) => super::lock::describe(status),
-        Err(_) => format!("exec: {}: executable file not found in $PATH", quote(program)),
+        Ok(status) => ended(status),
+        Err(error) => not_started(program, &error),
     };
     let words: Vec<String> = std::iter::once(program).chain(args.iter().map(Vec::as_slice)).map(quote).collect();
     complain(&format!("command [{}] error ({why})", words.join(" ")));
