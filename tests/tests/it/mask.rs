@@ -28,8 +28,9 @@ fn log_line(line: &str) -> Option<String> {
 
 /// Ids, terms and ports differ between clusters: numbers of five or more digits, hexadecimal ones too, and raft terms.
 fn numbers(line: &str) -> String {
-    let is_number =
-        |word: &str| word.len() >= 5 && word.chars().all(|c| c.is_ascii_hexdigit()) && word.contains(|c: char| c.is_ascii_digit());
+    let is_number = |word: &str| {
+        word.len() >= 5 && word.chars().all(|c| c.is_ascii_hexdigit()) && word.contains(|c: char| c.is_ascii_digit())
+    };
     let mut out = words(line, |word| if is_number(word) { "NUMBER".to_owned() } else { word.to_owned() });
     for term in ["\"raft_term\":", "\"RaftTerm\" : "] {
         if let Some(at) = out.find(term) {

@@ -221,4 +221,3 @@ fn status(error: &Error) -> String {
 fn no_connection(last: &str) -> String {
     format!("latest balancer error: last connection error: connection error: desc = \"transport: {last}\"")
 }
-

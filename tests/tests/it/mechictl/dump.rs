@@ -6,7 +6,16 @@ use std::fmt::Write;
 const NUMBER_MAX: u64 = 1 << 32;
 
 /// The fields of a message, nested ones indented; `None` if the bytes are no message.
-pub(super) fn dump(mut bytes: &[u8]) -> Option<String> {
+pub(super) fn dump(bytes: &[u8]) -> Option<String> {
+    let text = fields(bytes)?;
+    // A header: two ids, a revision perhaps, and the term.
+    let is_header = text.starts_with("1: NUMBER\n2: NUMBER\n");
+    let line =
+        |line: &str| if is_header && line.starts_with("4: ") { "4: TERM\n".to_owned() } else { format!("{line}\n") };
+    Some(text.lines().map(line).collect())
+}
+
+fn fields(mut bytes: &[u8]) -> Option<String> {
     let mut out = String::new();
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;
@@ -26,7 +35,8 @@ pub(super) fn dump(mut bytes: &[u8]) -> Option<String> {
                         let nested = nested.replace('\n', "\n  ");
                         writeln!(out, "{field}:\n  {}", nested.trim_end()).expect("a string takes all writes");
                     }
-                    None => writeln!(out, "{field}: {:?}", String::from_utf8_lossy(inner)).expect("a string takes all writes"),
+                    None => writeln!(out, "{field}: {:?}", String::from_utf8_lossy(inner))
+                        .expect("a string takes all writes"),
                 }
             }
             _ => return None,

@@ -7,6 +7,8 @@ pub(super) enum Differs {
     ByServer,
     /// mechictl does otherwise than etcdctl: the servers are compared for each.
     ByTool,
+    /// Both: the tools are compared on etcd.
+    ByBoth,
 }
 
 /// One call.
@@ -31,6 +33,7 @@ pub(super) fn parse(text: &str) -> Vec<Call> {
             let kind = match kind {
                 "server" => Differs::ByServer,
                 "tool" => Differs::ByTool,
+                "etcd" => Differs::ByBoth,
                 other => panic!("no such difference: {other}"),
             };
             differs = Some((kind, why.to_owned()));

@@ -20,7 +20,11 @@ fn candidates(program: &Program, words: &[Vec<u8>]) -> Vec<String> {
     let mut found = Vec::new();
     if typed.starts_with('-') {
         for flag in find::flags(&path) {
-            let help = if flag.name == "help" { format!("help for {}", path.last().map_or("", |c| c.name)) } else { flag.help.into() };
+            let help = if flag.name == "help" {
+                format!("help for {}", path.last().map_or("", |c| c.name))
+            } else {
+                flag.help.into()
+            };
             found.push((format!("--{}", flag.name), help));
         }
     } else if rest.iter().all(|word| word.starts_with(b"-")) {

@@ -72,5 +72,8 @@ pub(crate) fn variable(flag: &str) -> String {
 /// The variables that may concern this program.
 pub(crate) fn variables() -> BTreeMap<String, String> {
     let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
-    std::env::vars_os().map(|(name, value)| (text(name), text(value))).filter(|(name, _)| name.starts_with(PREFIX)).collect()
+    std::env::vars_os()
+        .map(|(name, value)| (text(name), text(value)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
 }

@@ -86,7 +86,9 @@ fn without_flags(words: &[Vec<u8>], path: &[&'static Command]) -> Vec<Vec<u8>> {
 fn suggestions(root: &'static Command, typed: &str) -> String {
     let typed = typed.to_lowercase();
     let near: Vec<&str> = root
-        .children.iter().copied()
+        .children
+        .iter()
+        .copied()
         .filter(|child| !child.is_help())
         .map(|child| child.name)
         .filter(|name| distance(&typed, name) <= SUGGESTION_DISTANCE_MAX || name.starts_with(&typed))
@@ -141,7 +143,10 @@ mod tests {
     #[test]
     fn an_unknown_word_names_its_neighbours() {
         let why = |line| find(&ETCDCTL, "etcdctl", &words(line)).expect_err("unknown");
-        assert_eq!(why("l grant 10"), "unknown command \"l\" for \"etcdctl\"\n\nDid you mean this?\n\tdel\n\tlease\n\tlock\n");
+        assert_eq!(
+            why("l grant 10"),
+            "unknown command \"l\" for \"etcdctl\"\n\nDid you mean this?\n\tdel\n\tlease\n\tlock\n"
+        );
         assert_eq!(why("bogus"), "unknown command \"bogus\" for \"etcdctl\"");
     }
 }

@@ -311,7 +311,10 @@ mod tests {
             ("-iw", "flag needs an argument: 'w' in -w"),
             ("-iz", "unknown shorthand flag: 'z' in -z"),
             ("--rev=x", "invalid argument \"x\" for \"--rev\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"),
-            ("-i=x", "invalid argument \"x\" for \"-i, --interactive\" flag: strconv.ParseBool: parsing \"x\": invalid syntax"),
+            (
+                "-i=x",
+                "invalid argument \"x\" for \"-i, --interactive\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+            ),
         ] {
             assert_eq!(parse(line).expect_err("malformed"), want);
         }

@@ -139,11 +139,7 @@ const GLOBAL: &[Flag] = &[
     Flag::new("keepalive-time", Kind::Duration(2 * SECOND), "keepalive time for client connections"),
     Flag::new("keepalive-timeout", Kind::Duration(6 * SECOND), "keepalive timeout for client connections"),
     Flag::new("insecure-transport", Kind::Bool(true), "disable transport security for client connections"),
-    Flag::new(
-        "insecure-discovery",
-        Kind::Bool(true),
-        "accept insecure SRV records describing cluster endpoints",
-    ),
+    Flag::new("insecure-discovery", Kind::Bool(true), "accept insecure SRV records describing cluster endpoints"),
     switch(
         "insecure-skip-tls-verify",
         "skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)",
@@ -167,8 +163,28 @@ pub(crate) static ETCDCTL: Command = Command::group(
     "etcdctl",
     "A simple command line client for etcd3.",
     &[
-        &GET, &PUT, &DEL, &TXN, &COMPACTION, &ALARM, &DEFRAG, &ENDPOINT, &MOVE_LEADER, &WATCH, &ETCDCTL_VERSION, &LEASE,
-        &MEMBER, &SNAPSHOT, &MAKE_MIRROR, &LOCK, &ELECT, &AUTH, &USER, &ROLE, &CHECK, &HELP,
+        &GET,
+        &PUT,
+        &DEL,
+        &TXN,
+        &COMPACTION,
+        &ALARM,
+        &DEFRAG,
+        &ENDPOINT,
+        &MOVE_LEADER,
+        &WATCH,
+        &ETCDCTL_VERSION,
+        &LEASE,
+        &MEMBER,
+        &SNAPSHOT,
+        &MAKE_MIRROR,
+        &LOCK,
+        &ELECT,
+        &AUTH,
+        &USER,
+        &ROLE,
+        &CHECK,
+        &HELP,
     ],
 )
 .persistent(GLOBAL);
@@ -179,8 +195,30 @@ pub(crate) static MECHICTL: Command = Command::group(
     "mechictl",
     "A command line client for Mechi and etcd.",
     &[
-        &GET, &PUT, &DEL, &TXN, &COMPACTION, &ALARM, &DEFRAG, &ENDPOINT, &MOVE_LEADER, &WATCH, &MECHICTL_VERSION, &LEASE,
-        &MEMBER, &SNAPSHOT, &MAKE_MIRROR, &LOCK, &ELECT, &AUTH, &USER, &ROLE, &CHECK, &COMPLETION, &OPTIONS, &HELP,
+        &GET,
+        &PUT,
+        &DEL,
+        &TXN,
+        &COMPACTION,
+        &ALARM,
+        &DEFRAG,
+        &ENDPOINT,
+        &MOVE_LEADER,
+        &WATCH,
+        &MECHICTL_VERSION,
+        &LEASE,
+        &MEMBER,
+        &SNAPSHOT,
+        &MAKE_MIRROR,
+        &LOCK,
+        &ELECT,
+        &AUTH,
+        &USER,
+        &ROLE,
+        &CHECK,
+        &COMPLETION,
+        &OPTIONS,
+        &HELP,
     ],
 )
 .persistent(GLOBAL);
@@ -334,7 +372,8 @@ pub(crate) static WATCH: Command = Command::new(
 
 static ETCDCTL_VERSION: Command = Command::new("version", "version", "Prints the version of etcdctl", Action::Version);
 
-static MECHICTL_VERSION: Command = Command::new("version", "version", "Prints the version of mechictl", Action::Version);
+static MECHICTL_VERSION: Command =
+    Command::new("version", "version", "Prints the version of mechictl", Action::Version);
 
 static LEASE: Command = Command::group(
     "lease",
@@ -352,10 +391,7 @@ static LEASE: Command = Command::group(
             "Keeps leases alive (renew)",
             Action::LeaseKeepAlive,
         )
-        .flags(&[switch(
-            "once",
-            "Resets the keep-alive time to its original value and cobrautl.Exits immediately",
-        )]),
+        .flags(&[switch("once", "Resets the keep-alive time to its original value and cobrautl.Exits immediately")]),
     ],
 );
 
@@ -371,13 +407,8 @@ static MEMBER: Command = Command::group(
             ],
         ),
         &Command::new("remove", "remove <memberID>", "Removes a member from the cluster", Action::MemberRemove),
-        &Command::new(
-            "update",
-            "update <memberID> [options]",
-            "Updates a member in the cluster",
-            Action::MemberUpdate,
-        )
-        .flags(&[text("peer-urls", "", "comma separated peer URLs for the updated member.")]),
+        &Command::new("update", "update <memberID> [options]", "Updates a member in the cluster", Action::MemberUpdate)
+            .flags(&[text("peer-urls", "", "comma separated peer URLs for the updated member.")]),
         &Command::new("list", "list", "Lists all members in the cluster", Action::MemberList).long(
             "When --write-out is set to simple, this command prints out comma-separated member lists for each endpoint.
 The items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is Learner.
@@ -430,10 +461,7 @@ static SNAPSHOT: Command = Command::group(
                 "List of this member's peer URLs to advertise to the rest of the cluster",
             ),
             text("name", "default", "Human-readable name for this member"),
-            switch(
-                "skip-hash-check",
-                "Ignore snapshot integrity hash value (required if copied from data directory)",
-            ),
+            switch("skip-hash-check", "Ignore snapshot integrity hash value (required if copied from data directory)"),
         ]),
         &Command::new(
             "status",
@@ -465,11 +493,7 @@ static MAKE_MIRROR: Command = Command::new(
     text("dest-key", "", "Identify secure client using this TLS key file"),
     text("dest-cacert", "", "Verify certificates of TLS enabled secure servers using this CA bundle"),
     Flag::new("dest-insecure-transport", Kind::Bool(true), "Disable transport security for client connections"),
-    text(
-        "dest-user",
-        "",
-        "Destination username[:password] for authentication (prompt if password is not supplied)",
-    ),
+    text("dest-user", "", "Destination username[:password] for authentication (prompt if password is not supplied)"),
     text(
         "dest-password",
         "",
@@ -477,13 +501,9 @@ static MAKE_MIRROR: Command = Command::new(
     ),
 ]);
 
-static LOCK: Command = Command::new(
-    "lock",
-    "lock <lockname> [exec-command arg1 arg2 ...]",
-    "Acquires a named lock",
-    Action::Lock,
-)
-.flags(&[number("ttl", 10, "timeout for session")]);
+static LOCK: Command =
+    Command::new("lock", "lock <lockname> [exec-command arg1 arg2 ...]", "Acquires a named lock", Action::Lock)
+        .flags(&[number("ttl", 10, "timeout for session")]);
 
 static ELECT: Command = Command::new(
     "elect",
@@ -509,15 +529,13 @@ static USER: Command = Command::group(
     "user <subcommand>",
     "User related commands",
     &[
-        &Command::new("add", "add <user name or user:password> [options]", "Adds a new user", Action::UserAdd).flags(&[
-            Flag::new(
-                "interactive",
-                Kind::Bool(true),
-                "Read password from stdin instead of interactive terminal",
-            ),
-            text("new-user-password", "", "Supply password from the command line flag"),
-            switch("no-password", "Create a user without password (CN based auth only)"),
-        ]),
+        &Command::new("add", "add <user name or user:password> [options]", "Adds a new user", Action::UserAdd).flags(
+            &[
+                Flag::new("interactive", Kind::Bool(true), "Read password from stdin instead of interactive terminal"),
+                text("new-user-password", "", "Supply password from the command line flag"),
+                switch("no-password", "Create a user without password (CN based auth only)"),
+            ],
+        ),
         &Command::new("delete", "delete <user name>", "Deletes a user", Action::UserDelete),
         &Command::new("get", "get <user name> [options]", "Gets detailed information of a user", Action::UserGet)
             .flags(&[switch("detail", "Show permissions of roles granted to the user")]),
@@ -627,13 +645,15 @@ static COMPLETION: Command = Command::new(
     "Prints a completion script for a shell",
     Action::Completion,
 )
-.long("
+.long(
+    "
 Prints a script that makes a shell complete this program's commands and flags.
 
 $ source <(mechictl completion bash)
 $ mechictl completion zsh > \"${fpath[1]}/_mechictl\"
 $ mechictl completion fish | source
-");
+",
+);
 
 static OPTIONS: Command =
     Command::new("options", "options", "Prints the flags that every command knows", Action::Options);

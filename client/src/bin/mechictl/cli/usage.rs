@@ -1,7 +1,7 @@
 //! The help texts.
 
-use super::flags::{Flag, Kind};
 use super::find::Path;
+use super::flags::{Flag, Kind};
 use super::table::{Command, HELP_FLAG};
 use crate::go::quote::quote;
 use crate::go::{duration, tabwriter};
@@ -34,7 +34,8 @@ fn text(program: &Program, path: &Path, more: &[Flag]) -> String {
     }
     if !command.long.is_empty() {
         text.push_str("\nDESCRIPTION:\n");
-        let long = if command.is_help() { command.long.replace("etcdctl", program.name) } else { command.long.to_owned() };
+        let long =
+            if command.is_help() { command.long.replace("etcdctl", program.name) } else { command.long.to_owned() };
         long.trim_matches(['\n', '\t', ' ']).split('\n').for_each(|line| {
             writeln!(text, "\t{line}").expect("a string takes all writes");
         });

@@ -17,6 +17,7 @@ pub(super) async fn enable(call: &mut Call) -> Result<(), Exit> {
     match client.auth_enable().await {
         // Root gets its role, and then the switch works.
         Err(error) if missing(&error) => {
+            let _ = session.ask(async { Err::<(), _>(error) }).await;
             session.done(client.role_add("root".into())).await?;
             session.done(client.user_grant_role("root".into(), "root".into())).await?;
             session.done(client.auth_enable()).await?;

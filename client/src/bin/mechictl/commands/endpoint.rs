@@ -16,9 +16,10 @@ pub(super) async fn endpoints(call: &Call, session: &Session) -> Result<Vec<Stri
     if !call.flags.on("cluster") {
         return Ok(call.flags.list("endpoints").to_vec());
     }
-    let members = session.ask(session.client.member_list(true)).await.map_err(|why| {
-        Exit::new(ERROR, format!("failed to fetch endpoints from etcd cluster member list: {why}"))
-    })?;
+    let members = session
+        .ask(session.client.member_list(true))
+        .await
+        .map_err(|why| Exit::new(ERROR, format!("failed to fetch endpoints from etcd cluster member list: {why}")))?;
     Ok(members.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
 }
 

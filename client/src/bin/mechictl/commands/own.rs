@@ -34,7 +34,8 @@ pub(super) fn options(call: &Call) -> Result<(), Exit> {
 pub(super) fn completion(call: &Call) -> Result<(), Exit> {
     let shells = "completion takes the name of a shell: bash, zsh or fish";
     let [shell] = call.args() else { return Err(bad_args(shells)) };
-    let script = complete::script(&String::from_utf8_lossy(shell), call.program.name).ok_or_else(|| bad_args(shells))?;
+    let script =
+        complete::script(&String::from_utf8_lossy(shell), call.program.name).ok_or_else(|| bad_args(shells))?;
     out(script);
     Ok(())
 }

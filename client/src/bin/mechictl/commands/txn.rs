@@ -4,7 +4,7 @@ use super::{del, get, put};
 use crate::call::Call;
 use crate::cli::flags::{Flags, Malformed};
 use crate::cli::table::{Command, DEL, GET, HELP_FLAG, PUT};
-use crate::exit::{INVALID_INPUT, Exit, bad_args};
+use crate::exit::{Exit, INVALID_INPUT, bad_args};
 use crate::go::number::parse_int;
 use crate::go::quote::quote;
 use crate::go::scan::{comparison, words};
@@ -69,8 +69,7 @@ fn parse_compare(line: &str) -> Result<Compare, Exit> {
     }
     let value = String::from_utf8_lossy(&found.value);
     let number = |base| {
-        parse_int(&value, base)
-            .map_err(|_| Exit::new(INVALID_INPUT, format!("invalid txn compare request: {line}")))
+        parse_int(&value, base).map_err(|_| Exit::new(INVALID_INPUT, format!("invalid txn compare request: {line}")))
     };
     let (target, union) = match target {
         "ver" | "version" => (CompareTarget::Version, TargetUnion::Version(number(10)?)),

@@ -29,7 +29,7 @@ fn push(out: &mut String, c: char) {
         '\t' => out.push_str("\\t"),
         '\x0b' => out.push_str("\\v"),
         c if printable(c) => out.push(c),
-        c if c < ' ' || c == '\x7f' => write!(out, "\\x{:02x}", u32::from(c)).expect("a string takes all writes"),
+        c if c < ' ' => write!(out, "\\x{:02x}", u32::from(c)).expect("a string takes all writes"),
         c if u32::from(c) < 0x10000 => write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all writes"),
         c => write!(out, "\\U{:08x}", u32::from(c)).expect("a string takes all writes"),
     }
@@ -100,9 +100,7 @@ fn escape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u32> {
-    digits.iter().try_fold(0u32, |n, &digit| {
-        n.checked_mul(radix)?.checked_add(char::from(digit).to_digit(radix)?)
-    })
+    digits.iter().try_fold(0u32, |n, &digit| n.checked_mul(radix)?.checked_add(char::from(digit).to_digit(radix)?))
 }
 
 #[cfg(test)]
@@ -114,7 +112,7 @@ mod tests {
         for (bytes, want) in [
             (&b"plain 'text'"[..], r#""plain 'text'""#),
             (b"\"\\", r#""\"\\""#),
-            (b"\x00\x07\x08\t\n\x0b\x0c\r\x1f\x7f", r#""\x00\a\b\t\n\v\f\r\x1f\x7f""#),
+            (b"\x00\x07\x08\t\n\x0b\x0c\r\x1f\x7f", r#""\x00\a\b\t\n\v\f\r\x1f\u007f""#),
             (b"\xff\xc3\x28\xe2\x82", r#""\xff\xc3(\xe2\x82""#),
             ("é世\u{200b}\u{ad}\u{a0}".as_bytes(), r#""é世\u200b\u00ad\u00a0""#),
             ("\u{10ffff}e\u{301}\u{fffd}😀".as_bytes(), "\"\\U0010ffffe\u{301}\u{fffd}😀\""),

@@ -110,7 +110,10 @@ mod tests {
     #[test]
     fn comparisons_are_read_as_far_as_they_go() {
         let found = comparison(r#""a\x00b") > "7" and more"#);
-        assert_eq!((found.read, &found.key[..], &found.operator[..], &found.value[..]), (3, &b"a\0b"[..], ">", &b"7"[..]));
+        assert_eq!(
+            (found.read, &found.key[..], &found.operator[..], &found.value[..]),
+            (3, &b"a\0b"[..], ">", &b"7"[..])
+        );
         assert_eq!(comparison("key) = \"1\"").read, 0);
         assert_eq!(comparison("\"key\" = \"1\"").read, 1);
         assert_eq!(comparison("\"key\") = 1").read, 2);
@@ -119,7 +122,10 @@ mod tests {
 
     #[test]
     fn words_are_split_at_spaces_outside_quotes() {
-        let split = |line| words(line).map(|words| words.into_iter().map(|w| String::from_utf8_lossy(&w).into_owned()).collect::<Vec<_>>());
+        let split = |line| {
+            words(line)
+                .map(|words| words.into_iter().map(|w| String::from_utf8_lossy(&w).into_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(split("put  a 'b c'").expect("words"), ["put", "a", "b c"]);
         assert_eq!(split(r#"put "a \"b\"" c'd"#).expect("words"), ["put", "a \"b\"", "c'd"]);
         assert_eq!(split("").expect("words"), Vec::<String>::new());

@@ -36,7 +36,8 @@ pub(super) fn print(reply: &Reply) -> Option<String> {
             out.header(&r.header).quoted("Endpoint", endpoint.as_bytes()).field("Hash", r.hash).blank()
         }),
         Reply::Alarm(r) => r.alarms.iter().fold(out.header(&r.header), |out, alarm| {
-            let kind = AlarmType::try_from(alarm.alarm).map_or(alarm.alarm.to_string(), |kind| kind.as_str_name().into());
+            let kind =
+                AlarmType::try_from(alarm.alarm).map_or(alarm.alarm.to_string(), |kind| kind.as_str_name().into());
             out.field("MemberID", alarm.member_id).field("AlarmType", kind).blank()
         }),
         Reply::RoleAdd(_, r) => out.header(&r.header),

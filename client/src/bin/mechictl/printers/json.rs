@@ -16,11 +16,14 @@ pub(super) fn print(reply: &Reply, hex: bool) -> Option<String> {
         Reply::Txn(r) => txn(r),
         Reply::Watch(r) => watch(r),
         // The client's own types of leases hold the header's fields, and print zeros.
-        Reply::Grant(r) => fields(Object::new(), &r.header).raw("ID", r.id).raw("TTL", r.ttl).raw("Error", string(&r.error)).end(),
+        Reply::Grant(r) => {
+            fields(Object::new(), &r.header).raw("ID", r.id).raw("TTL", r.ttl).raw("Error", string(&r.error)).end()
+        }
         Reply::Revoke(_, r) => object(&r.header).end(),
         Reply::KeepAlive(r) => fields(Object::new(), &r.header).raw("ID", r.id).raw("TTL", r.ttl).end(),
         Reply::TimeToLive(r, _) => {
-            let object = fields(Object::new(), &r.header).raw("id", r.id).raw("ttl", r.ttl).raw("granted-ttl", r.granted_ttl);
+            let object =
+                fields(Object::new(), &r.header).raw("id", r.id).raw("ttl", r.ttl).raw("granted-ttl", r.granted_ttl);
             object.raw("keys", list_or_null(&r.keys, |key| base64(key))).end()
         }
         Reply::Leases(r) => {

@@ -146,10 +146,7 @@ fn health(healths: &[super::Health]) -> Printed {
         let endpoint = &health.endpoint;
         if health.error.is_empty() {
             let took = &health.took;
-            line(
-                &mut printed.out,
-                format!("{endpoint} is healthy: successfully committed proposal: took = {took}"),
-            );
+            line(&mut printed.out, format!("{endpoint} is healthy: successfully committed proposal: took = {took}"));
         } else {
             let why = &health.error;
             printed.err += &format!("{endpoint} is unhealthy: failed to commit proposal: {why}\n");

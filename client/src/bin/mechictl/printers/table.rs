@@ -10,8 +10,7 @@ const CELL_WIDTH_MAX: usize = 30;
 pub(super) fn print(reply: &Reply) -> Option<String> {
     let (header, rows) = rows(reply)?;
     let header: Vec<String> = header.iter().map(|title| title.to_uppercase()).collect();
-    let rows: Vec<Vec<Vec<String>>> =
-        rows.iter().map(|row| row.iter().map(|cell| wrap(cell)).collect()).collect();
+    let rows: Vec<Vec<Vec<String>>> = rows.iter().map(|row| row.iter().map(|cell| wrap(cell)).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|title| width(title)).collect();
     for (n, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {
         widths[n] = cell.iter().map(|line| width(line)).chain([widths[n]]).max().expect("one at least");
@@ -57,7 +56,8 @@ pub(super) fn rows(reply: &Reply) -> Option<(Vec<&'static str>, Vec<Vec<String>>
             Some((titles, r.members.iter().map(row).collect()))
         }
         Reply::EndpointHealth(healths) => {
-            let row = |h: &super::Health| vec![h.endpoint.clone(), h.healthy.to_string(), h.took.clone(), h.error.clone()];
+            let row =
+                |h: &super::Health| vec![h.endpoint.clone(), h.healthy.to_string(), h.took.clone(), h.error.clone()];
             Some((vec!["endpoint", "health", "took", "error"], healths.iter().map(row).collect()))
         }
         Reply::EndpointStatus(all) => {
@@ -138,8 +138,14 @@ mod tests {
     fn long_texts_are_broken_into_even_lines() {
         assert_eq!(wrap("short"), ["short"]);
         assert_eq!(wrap(""), [""]);
-        assert_eq!(wrap("http://a-very-long-address-without-spaces:2379"), ["http://a-very-long-address-without-spaces:2379"]);
-        assert_eq!(wrap("one two three four five six seven eight nine"), ["one two three four", "five six seven eight nine"]);
+        assert_eq!(
+            wrap("http://a-very-long-address-without-spaces:2379"),
+            ["http://a-very-long-address-without-spaces:2379"]
+        );
+        assert_eq!(
+            wrap("one two three four five six seven eight nine"),
+            ["one two three four", "five six seven eight nine"]
+        );
     }
 
     #[test]

@@ -21,8 +21,7 @@ pub(super) fn print(reply: &Reply, printer: &Printer) -> Printed {
         Reply::Watch(response) if !printer.hex => {
             let mut out = Vec::new();
             for event in &response.events {
-                let (name, style) =
-                    if event.r#type() == EventType::Delete { ("DELETE", RED) } else { ("PUT", GREEN) };
+                let (name, style) = if event.r#type() == EventType::Delete { ("DELETE", RED) } else { ("PUT", GREEN) };
                 out.extend_from_slice(paint(style, name).as_bytes());
                 out.push(b'\n');
                 for kv in event.prev_kv.iter().chain(&event.kv) {

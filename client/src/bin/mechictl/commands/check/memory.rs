@@ -17,7 +17,8 @@ pub(super) async fn resident(endpoint: &str) -> Result<f64, String> {
         return Err(format!("fetch error: metrics are read over plain HTTP only, not from {endpoint}"));
     }
     let text = timeout(TIMEOUT, fetch(host.trim_end_matches('/'))).await;
-    let text = text.map_err(|_| "fetch error: no answer in time".to_owned())?.map_err(|why| format!("fetch error: {why}"))?;
+    let text =
+        text.map_err(|_| "fetch error: no answer in time".to_owned())?.map_err(|why| format!("fetch error: {why}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(METRIC));
     let value = value.ok_or_else(|| format!("could not find: {}", METRIC.trim_end()))?;
     value.trim().parse().map_err(|why| format!("parse error: {why}"))
