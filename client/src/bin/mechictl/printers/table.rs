@@ -144,7 +144,7 @@ mod tests {
         );
         assert_eq!(
             wrap("one two three four five six seven eight nine"),
-            ["one two three four", "five six seven eight nine"]
+            ["one two three four five six", "seven eight nine"]
         );
     }
 
