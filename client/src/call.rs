@@ -67,9 +67,13 @@ impl Client {
         send: impl Fn(Link, Request<Q>) -> F,
     ) -> Result<A, Error>
     where
-        Q: Clone,
+        Q: Clone + prost::Message,
         F: Future<Output = Result<Response<A>, Status>>,
     {
+        let (bytes, bytes_max) = (request.encoded_len(), self.inner.pool.config.send_bytes_max);
+        if bytes > bytes_max {
+            return Err(Error::TooLarge { bytes, bytes_max });
+        }
         self.attempts(safety, true, |link, left| {
             let mut message = Request::new(request.clone());
             if let Some(left) = left {

@@ -17,6 +17,7 @@ pub use tonic::Code;
 /// | [`WatchCanceled`](Error::WatchCanceled) | the server ended the watch | | the reason's cure |
 /// | [`ListCompacted`](Error::ListCompacted) | a list's revision was compacted while it was paged | | list anew |
 /// | [`LeaseLost`](Error::LeaseLost) | the lease is not kept alive any more | | a new lease |
+/// | [`TooLarge`](Error::TooLarge) | a request larger than this client sends; not sent | changed nothing | smaller requests |
 /// | [`Config`](Error::Config) | the configuration or a request contradicts itself; not sent | changed nothing | mend it |
 /// | [`Closed`](Error::Closed) | the client's runtime ends | | |
 #[derive(Clone, Debug, thiserror::Error)]
@@ -76,6 +77,14 @@ pub enum Error {
     /// The configuration or a request contradicts itself.
     #[error("{0}")]
     Config(String),
+    /// A request above [`Config::send_bytes_max`](crate::Config::send_bytes_max), refused on this side, in grpc-go's words.
+    #[error("trying to send message larger than max ({bytes} vs. {bytes_max})")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is configured.
+        bytes_max: usize,
+    },
     /// The client's runtime ends.
     #[error("the client is closed")]
     Closed,
@@ -134,7 +143,7 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Server(error) if error.kind == Kind::NoSpace => Outcome::Unknown,
-            Self::Server(_) | Self::Unavailable { .. } | Self::Config(_) => Outcome::NotApplied,
+            Self::Server(_) | Self::Unavailable { .. } | Self::Config(_) | Self::TooLarge { .. } => Outcome::NotApplied,
             _ => Outcome::Unknown,
         }
     }
@@ -153,6 +162,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::WatchCompacted { .. } | Self::ListCompacted { .. } => Kind::Compacted,
+            Self::TooLarge { .. } => Kind::RequestTooLarge,
             other => other.server().map_or(Kind::Other, |error| error.kind),
         }
     }

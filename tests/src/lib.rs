@@ -4,6 +4,7 @@ pub mod client;
 pub mod cluster;
 pub mod fire;
 pub mod generate;
+pub mod grounds;
 pub mod model;
 pub mod oracle;
 pub mod process;

@@ -22,6 +22,16 @@ mod fire;
 mod local;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/client_watch.rs"]
+mod client_watch;
+#[path = "it/client_tls.rs"]
+mod client_tls;
+#[path = "it/client_lease.rs"]
+mod client_lease;
+#[path = "it/client_failover.rs"]
+mod client_failover;
+#[path = "it/client_calls.rs"]
+mod client_calls;
 #[path = "it/etcd_client.rs"]
 mod etcd_client;
 #[path = "it/etcdctl.rs"]

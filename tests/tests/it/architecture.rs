@@ -26,8 +26,9 @@ fn sources() -> BTreeMap<String, String> {
     }
     let root = root();
     let mut found = BTreeMap::new();
-    for folder in ["proto/src", "server/src", "server/replica/src", "server/replica/tests", "tests/src", "tests/tests"]
-    {
+    let folders =
+        "proto/src server/src server/replica/src server/replica/tests client/src client/examples tests/src tests/tests";
+    for folder in folders.split(' ') {
         walk(&root.join(folder), &root, &mut found);
     }
     assert!(found.len() > 100, "only {} files found", found.len());
@@ -68,6 +69,11 @@ fn strangers(sources: &BTreeMap<String, String>, folder: &str, allowed: &[&str],
 fn each_foreign_type_stays_behind_its_own_border() {
     let sources = sources();
     let none: [String; 0] = [];
+    assert_eq!(
+        strangers(&sources, "client/", &[], &["mechi_server", "mechi_replica"]),
+        none,
+        "the client knows the servers by their wire alone"
+    );
     let raft = ["raft", "raft_proto", "eraftpb", "protobuf"];
     assert_eq!(
         strangers(&sources, "server/replica/src/", &["server/replica/src/raft/"], &raft),
@@ -126,7 +132,8 @@ fn every_file_says_its_one_idea_first() {
 #[test]
 fn bounds_live_in_limits_and_each_is_used() {
     let sources = sources();
-    let source = |file: &str| file.starts_with("server/") && !file.contains("/tests");
+    let source =
+        |file: &str| (file.starts_with("server/") || file.starts_with("client/src/")) && !file.contains("/tests");
     let sources: Vec<_> = sources.iter().filter(|(file, _)| source(file)).collect();
     let mut bounds = 0;
     for (file, text) in &sources {
@@ -162,10 +169,11 @@ fn dependencies<'a>(manifest: &'a str, heading: &str) -> Vec<&'a str> {
 fn no_dependency_is_listed_and_unused() {
     let root = root();
     let manifest = |path: &str| fs::read_to_string(root.join(path)).expect("a manifest");
-    let crates: [(&str, &[&str]); 4] = [
+    let crates: [(&str, &[&str]); 5] = [
         ("proto/", &["proto/build.rs"]),
         ("server/replica/", &["server/replica/src/", "server/replica/tests/"]),
         ("server/", &["server/src/"]),
+        ("client/", &["client/src/", "client/examples/"]),
         ("tests/", &["tests/src/", "tests/tests/"]),
     ];
     // Used by what build.rs generates: messages, services and their clients.

@@ -167,4 +167,17 @@ mod tests {
 ";
         assert_eq!(print(&reply).expect("has rows"), want);
     }
+
+    #[test]
+    fn a_broken_text_makes_its_row_higher() {
+        let error = "rpc error: code = Unavailable desc = transport is closing";
+        let health = Health { endpoint: "a".into(), healthy: false, took: String::new(), error: error.into() };
+        let printed = print(&Reply::EndpointHealth(vec![health])).expect("has rows");
+        let rows: Vec<&str> = printed.lines().skip(3).take(2).collect();
+        let want = [
+            "|        a |  false |      | rpc error: code = Unavailable |",
+            "|          |        |      |   desc = transport is closing |",
+        ];
+        assert_eq!(rows, want);
+    }
 }
