@@ -10,11 +10,13 @@ const CELL_WIDTH_MAX: usize = 30;
 pub(super) fn print(reply: &Reply) -> Option<String> {
     let (header, rows) = rows(reply)?;
     let header: Vec<String> = header.iter().map(|title| title.to_uppercase()).collect();
-    let rows: Vec<Vec<Vec<String>>> = rows.iter().map(|row| row.iter().map(|cell| wrap(cell)).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|title| width(title)).collect();
     for (n, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {
-        widths[n] = cell.iter().map(|line| width(line)).chain([widths[n]]).max().expect("one at least");
+        // A text that is broken takes the whole width, even if no line of it does.
+        let whole = width(cell).min(CELL_WIDTH_MAX);
+        widths[n] = wrap(cell).iter().map(|line| width(line)).chain([widths[n], whole]).max().expect("two at least");
     }
+    let rows = rows.iter().map(|row| row.iter().map(|cell| wrap(cell)).collect::<Vec<_>>());
     let rule = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect::<String>() + "+\n";
     let mut out = rule.clone();
     for (title, width) in header.iter().zip(&widths) {
@@ -24,7 +26,7 @@ pub(super) fn print(reply: &Reply) -> Option<String> {
     }
     out.push_str("|\n");
     out.push_str(&rule);
-    for row in &rows {
+    for row in rows {
         let height = row.iter().map(Vec::len).max().unwrap_or(0);
         for n in 0..height {
             for (cell, width) in row.iter().zip(&widths) {
@@ -175,8 +177,8 @@ mod tests {
         let printed = print(&Reply::EndpointHealth(vec![health])).expect("has rows");
         let rows: Vec<&str> = printed.lines().skip(3).take(2).collect();
         let want = [
-            "|        a |  false |      | rpc error: code = Unavailable |",
-            "|          |        |      |   desc = transport is closing |",
+            "|        a |  false |      |  rpc error: code = Unavailable |",
+            "|          |        |      |    desc = transport is closing |",
         ];
         assert_eq!(rows, want);
     }
