@@ -33,11 +33,20 @@ fn need(name: &str) -> PathBuf {
 
 /// The `mechi` binary of this build: beside this program, or one folder above a test's.
 pub fn mechi() -> PathBuf {
-    if let Some(path) = std::env::var_os("MECHI_BIN") {
+    own("mechi", "MECHI_BIN", "mechi-server")
+}
+
+/// The `mechictl` binary of this build, found as [`mechi`] is.
+pub fn mechictl() -> PathBuf {
+    own("mechictl", "MECHICTL_BIN", "mechi-client")
+}
+
+fn own(name: &str, variable: &str, package: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let exe = std::env::current_exe().expect("a program has a path");
     // target/PROFILE/NAME or target/PROFILE/deps/NAME.
-    let found = exe.ancestors().skip(1).take(2).map(|folder| folder.join("mechi")).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("no mechi near {}: run `cargo build -p mechi-server` first", exe.display()))
+    let found = exe.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("no {name} near {}: run `cargo build -p {package}` first", exe.display()))
 }

