@@ -126,6 +126,8 @@ impl Fleet {
         let mut parts = BTreeMap::new();
         for member in &self.cluster.members {
             for (name, bytes) in process::disk_parts(&member.data_dir().join("member")) {
+                // Mechi's store has its number behind its name.
+                let name = name.split('-').next().unwrap_or_default().to_owned();
                 *parts.entry(name).or_default() += bytes;
             }
         }

@@ -1,4 +1,4 @@
-//! Half load for a long time, with a verdict: `soak [--minutes 60] [--server mechi|etcd] [--members 3] [--keys 300000]
+//! Half load for a long time, with a verdict: `soak [--minutes 60] [--server mechi|etcd] [--members 3] [--keys 1000000]
 //! [--rate N] [--mechi PATH] [--etcd PATH] [--out target/soak]`.
 //!
 //! Guarded writes at half of the maximum that is measured first (or at `--rate`), spread over all keys; beside them gets,
@@ -49,7 +49,7 @@ fn options() -> Result<(Programs, Plan, PathBuf)> {
     let mut plan = Plan {
         kind: Kind::Mechi,
         members: 3,
-        keys: 300_000,
+        keys: 1_000_000,
         time: Duration::from_secs(3_600),
         interval: Duration::from_secs(5),
         rate: None,
