@@ -92,7 +92,8 @@ fn manifest(disk: &ReadOnly, path: &str, manifest: &Manifest, out: &mut Out) -> 
 
 /// Prints the state beside keys and values.
 pub(super) fn state(meta: &StateMeta, out: &mut Out) -> Result<()> {
-    let members: Vec<_> = meta.members.iter().map(|member| format!("{:x} {}", member.id, member.name)).collect();
+    let members: Vec<_> =
+        meta.members.iter().map(|member| format!("{:x} {}", member.id, member.name.escape_debug())).collect();
     let voters: Vec<_> =
         meta.conf_state.iter().flat_map(|state| state.voters.iter().map(|id| format!("{id:x}"))).collect();
     out.part(
