@@ -1,7 +1,8 @@
 //! Which command is meant: cobra's search, with prefixes and suggestions.
 
+use super::command::Command;
 use super::flags::Flag;
-use super::table::{Command, HELP_FLAG};
+use super::table::HELP_FLAG;
 
 /// How far a mistyped word may be from a command to be suggested.
 const SUGGESTION_DISTANCE_MAX: usize = 2;

@@ -2,8 +2,9 @@
 
 use super::{del, get, put};
 use crate::call::Call;
+use crate::cli::command::Command;
 use crate::cli::flags::{Flags, Malformed};
-use crate::cli::table::{Command, DEL, GET, HELP_FLAG, PUT};
+use crate::cli::table::{DEL, GET, HELP_FLAG, PUT};
 use crate::exit::{Exit, INVALID_INPUT, bad_args};
 use crate::go::number::parse_int;
 use crate::go::quote::quote;
