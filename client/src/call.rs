@@ -122,7 +122,7 @@ impl Client {
     {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut last: Option<Error> = None;
-        let mut renewals = 0;
+        let (mut renewals, mut is_late) = (0, false);
         for _ in 0..ATTEMPTS_MAX {
             let connection = match before(deadline, self.inner.pool.connection()).await {
                 Some(Ok(connection)) => connection,
@@ -130,7 +130,10 @@ impl Client {
                     last = Some(Error::Unavailable { last: why });
                     continue;
                 }
-                None => break,
+                None => {
+                    is_late = true;
+                    break;
+                }
             };
             let bare = self.bare_link(connection.clone());
             let link = match before(deadline, self.inner.tokens.attach(bare)).await {
@@ -143,7 +146,10 @@ impl Client {
                         continue;
                     }
                 },
-                None => break,
+                None => {
+                    is_late = true;
+                    break;
+                }
             };
             let token = link.token.clone();
             let answers = connection.answers();
@@ -193,11 +199,12 @@ impl Client {
         }
         // Whatever was sent has come to nothing: a write that gets here did so without a trace.
         Err(match last {
-            Some(last @ (Error::Unavailable { .. } | Error::Server(_))) if safety == Safety::Write => last,
-            Some(last @ Error::Unavailable { .. }) => last,
             None => Error::Unavailable { last: "no connection in time".to_owned() },
-            last if safety == Safety::Read => Error::Deadline { last: last.map(Box::new) },
-            Some(last) => Error::Unavailable { last: last.to_string() },
+            Some(last @ (Error::Unavailable { .. } | Error::Server(_))) if safety == Safety::Write => last,
+            Some(last) if safety == Safety::Write => Error::Unavailable { last: last.to_string() },
+            Some(last @ Error::Unavailable { .. }) => last,
+            Some(last) if is_late => Error::Deadline { last: Some(Box::new(last)) },
+            Some(last) => last,
         })
     }
 }
@@ -216,3 +223,6 @@ async fn before<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -
         None => Some(future.await),
     }
 }
+
+#[cfg(test)]
+mod tests;

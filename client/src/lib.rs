@@ -49,7 +49,7 @@
 //!   for its token or for being a learner. If no answer came, the error is [`Error::OutcomeUnknown`] and nothing else.
 //! - **Reads are sent again**, to another endpoint first, while servers are unavailable and the time of the call lasts.
 //! - **Endpoints** are used one at a time and kept. One that cannot be reached, breaks, answers that it is unavailable
-//!   or has no leader, or gives no sign of life for a whole call, is set aside for 25 ms to 3 s, with jitter, and the next one is used.
+//!   or has no leader, or gives no sign of life for a whole call, is set aside for 25 ms to 1 s, with jitter, and the next one is used.
 //! - **A watch** tells every change once and in order, over broken connections and dead members, or ends with
 //!   [`Error::WatchCompacted`]. A slow reader costs bounded memory and holds up no other, see [`Watch`].
 //! - **A lease keeper** says that a lease is lost no later than its time after the last ask that was answered.

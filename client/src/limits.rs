@@ -38,7 +38,7 @@ pub const TOKEN_RENEWALS_MAX: u32 = 2;
 pub const BACKOFF_MIN: Duration = Duration::from_millis(25);
 
 /// The longest time that an endpoint is set aside.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(3);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// The share by which a back-off is drawn longer or shorter, so that many clients do not come back at once.
 pub const BACKOFF_JITTER: f64 = 0.2;

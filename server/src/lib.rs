@@ -35,3 +35,4 @@ pub mod seat;
 pub mod evidence;
 pub mod run;
 pub mod local;
+pub mod dump;

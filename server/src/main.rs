@@ -2,7 +2,7 @@
 
 use mechi_server::config::notice::Notice;
 use mechi_server::config::{self, Action, Log};
-use mechi_server::{local, run, telemetry};
+use mechi_server::{dump, local, run, telemetry};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -35,8 +35,10 @@ fn main() -> ExitCode {
     keep_memory_small();
     let text = |text: OsString| text.to_string_lossy().into_owned();
     let args: Vec<String> = std::env::args_os().skip(1).map(text).collect();
-    if let Some(("local", args)) = args.split_first().map(|(first, args)| (first.as_str(), args)) {
-        return local::run(args);
+    match args.split_first().map(|(first, args)| (first.as_str(), args)) {
+        Some(("local", args)) => return local::run(args),
+        Some(("dump", args)) => return dump::run(args),
+        _ => {}
     }
     local::child::follow_parent();
     let env: Vec<(String, String)> = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();

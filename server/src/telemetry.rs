@@ -141,7 +141,7 @@ fn caller(file: &str, line: u32) -> String {
 }
 
 /// Go's layout `2006-01-02T15:04:05.999999Z0700`, in UTC.
-fn timestamp(now: SystemTime) -> String {
+pub(crate) fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

@@ -32,6 +32,8 @@ mod client_lease;
 mod client_failover;
 #[path = "it/client_calls.rs"]
 mod client_calls;
+#[path = "it/dump.rs"]
+mod dump;
 #[path = "it/etcd_client.rs"]
 mod etcd_client;
 #[path = "it/etcdctl.rs"]

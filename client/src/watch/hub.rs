@@ -313,7 +313,7 @@ struct Stream {
 enum Answers {
     /// etcd sends its headers with its first answer, so that asks must go out before.
     Opening(BoxFuture<'static, Result<Streaming<pb::WatchResponse>, Status>>),
-    Open(Streaming<pb::WatchResponse>),
+    Open(Box<Streaming<pb::WatchResponse>>),
 }
 
 impl Stream {
@@ -333,7 +333,7 @@ impl Stream {
     async fn next(&mut self) -> Result<Option<pb::WatchResponse>, Status> {
         loop {
             match &mut self.answers {
-                Answers::Opening(opening) => self.answers = Answers::Open(opening.await?),
+                Answers::Opening(opening) => self.answers = Answers::Open(Box::new(opening.await?)),
                 Answers::Open(answers) => return answers.message().await,
             }
         }

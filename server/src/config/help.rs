@@ -28,6 +28,9 @@ pub fn usage() -> String {
   mechi local [--members N] [--dir DIR]
     Run a whole cluster on this machine; mechi local --help says more.
 
+  mechi dump [--data-dir DIR]
+    Print what a stopped member's files hold; mechi dump --help says more.
+
   mechi --version
     Show the version of etcd that it stands for, and its own.
 

@@ -12,6 +12,7 @@
 //! Read `record`, then `segment`, `recover` and `writer`.
 
 pub mod record;
+pub mod inspect;
 mod recover;
 mod segment;
 mod writer;

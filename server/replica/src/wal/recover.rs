@@ -86,7 +86,7 @@ pub(super) fn recover(found: &[Scanned], snapshot: Option<(Index, Term)>) -> Res
 
 /// Finds the segments that make up the log, ascending, each with the offset at which its successor takes over; and
 /// whether the oldest one goes on from a segment that is gone.
-fn chain_of(found: &[Scanned], vouched: Position) -> (Vec<(&Scanned, u64)>, bool) {
+pub(super) fn chain_of(found: &[Scanned], vouched: Position) -> (Vec<(&Scanned, u64)>, bool) {
     // A segment whose first batch is not intact holds nothing that was promised, unless it is vouched for.
     let counts = |scanned: &&Scanned| start(scanned).is_some() || vouched > Position { segment: scanned.id, offset: 0 };
     let mut chain = Vec::new();

@@ -3,9 +3,7 @@
 use super::command::Command;
 use super::flags::Flag;
 use super::table::HELP_FLAG;
-
-/// How far a mistyped word may be from a command to be suggested.
-const SUGGESTION_DISTANCE_MAX: usize = 2;
+use crate::limits::SUGGESTION_DISTANCE_MAX;
 
 /// A command with its ancestors, the root first.
 pub(crate) type Path = Vec<&'static Command>;
