@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod exit;
 mod go;
+mod limits;
 mod log;
 mod output;
 mod password;

@@ -1,6 +1,7 @@
 //! Who this program is: itself, or etcdctl when it is called so.
 
-use crate::cli::table::{Command, ETCDCTL, MECHICTL};
+use crate::cli::command::Command;
+use crate::cli::table::{ETCDCTL, MECHICTL};
 use std::ffi::OsStr;
 use std::path::Path;
 

@@ -26,7 +26,7 @@ impl Session {
     pub(crate) async fn open(call: &mut Call) -> Result<Self, Exit> {
         call.read_environment()?;
         let printer = call.printer();
-        let config = config(call, true)?;
+        let config = config(call)?;
         // etcdctl looks at the output's format last.
         let printer = printer?;
         Self::with(call, config, printer).await
@@ -59,6 +59,13 @@ impl Session {
         let address = address(endpoint, self.client.config().tls.is_some());
         let client = self.client.at(&address).map_err(|error| Exit::new(BAD_CONNECTION, words(&error)))?;
         Ok(Self { client, ..self.clone() })
+    }
+
+    /// Clients that share no connection, without a bound on time.
+    pub(crate) fn others(&self, count: usize) -> Result<Vec<Client>, Exit> {
+        let config = self.client.config().clone().request_timeout(None);
+        let client = || Client::lazy(config.clone()).map_err(|error| Exit::new(BAD_CONNECTION, words(&error)));
+        (0..count).map(|_| client()).collect()
     }
 
     /// The client without a bound on time.
@@ -97,8 +104,8 @@ impl Session {
     }
 }
 
-/// The configuration that the flags make; `is_asking` for a password if there is a user without one.
-pub(crate) fn config(call: &Call, is_asking: bool) -> Result<Config, Exit> {
+/// The configuration that the flags make; asks for a password if there is a user without one.
+fn config(call: &Call) -> Result<Config, Exit> {
     let flags = &call.flags;
     if flags.on("debug") {
         for flag in environment::inherited(&call.path) {
@@ -111,7 +118,7 @@ pub(crate) fn config(call: &Call, is_asking: bool) -> Result<Config, Exit> {
     }
     let endpoints: Vec<String> = flags.list("endpoints").iter().map(|word| word.trim().to_owned()).collect();
     let tls = tls(call)?;
-    let credentials = if is_asking { credentials(call)? } else { None };
+    let credentials = credentials(call)?;
     if endpoints.is_empty() {
         return Err(Exit::new(BAD_CONNECTION, "etcdclient: no available endpoints"));
     }

@@ -1,10 +1,9 @@
 //! Which command is meant: cobra's search, with prefixes and suggestions.
 
+use super::command::Command;
 use super::flags::Flag;
-use super::table::{Command, HELP_FLAG};
-
-/// How far a mistyped word may be from a command to be suggested.
-const SUGGESTION_DISTANCE_MAX: usize = 2;
+use super::table::HELP_FLAG;
+use crate::limits::SUGGESTION_DISTANCE_MAX;
 
 /// A command with its ancestors, the root first.
 pub(crate) type Path = Vec<&'static Command>;

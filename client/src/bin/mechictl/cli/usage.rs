@@ -1,8 +1,9 @@
 //! The help texts.
 
+use super::command::Command;
 use super::find::Path;
 use super::flags::{Flag, Kind};
-use super::table::{Command, HELP_FLAG};
+use super::table::HELP_FLAG;
 use crate::go::quote::quote;
 use crate::go::{duration, tabwriter};
 use crate::program::Program;

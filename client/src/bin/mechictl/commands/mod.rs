@@ -23,7 +23,7 @@ mod watch;
 mod watch_args;
 
 use crate::call::Call;
-use crate::cli::table::Action;
+use crate::cli::command::Action;
 use crate::exit::Exit;
 
 /// Runs one command.

@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::cli::flags::Flags;
 use crate::exit::{Exit, bad_args};
 use crate::go::number::parse_int;
+use crate::limits::VALUE_BYTES_MAX;
 use crate::printers::Reply;
 use crate::session::Session;
 use mechi_client::Put;
@@ -13,8 +14,13 @@ use std::io::Read;
 pub(super) async fn run(call: &mut Call) -> Result<(), Exit> {
     let request = request(&call.flags, || {
         let mut value = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut value).ok().filter(|&read| read > 0).map(|_| value)
+        // One byte more tells a value that is too long from one that just fits; no server takes either.
+        let mut input = std::io::stdin().lock().take(VALUE_BYTES_MAX + 1);
+        input.read_to_end(&mut value).ok().filter(|&read| read > 0).map(|_| value)
     })?;
+    if request.value.len() as u64 > VALUE_BYTES_MAX {
+        return Err(bad_args(format!("a value of more than {VALUE_BYTES_MAX} bytes")));
+    }
     let session = Session::open(call).await?;
     let response = session.done(session.client.put_with(Put::from(request))).await?;
     session.print(&Reply::Put(response))

@@ -2,12 +2,14 @@
 
 use super::{del, get, put};
 use crate::call::Call;
+use crate::cli::command::Command;
 use crate::cli::flags::{Flags, Malformed};
-use crate::cli::table::{Command, DEL, GET, HELP_FLAG, PUT};
+use crate::cli::table::{DEL, GET, HELP_FLAG, PUT};
 use crate::exit::{Exit, INVALID_INPUT, bad_args};
 use crate::go::number::parse_int;
 use crate::go::quote::quote;
 use crate::go::scan::{comparison, words};
+use crate::limits::LINE_BYTES_MAX;
 use crate::output::say;
 use crate::printers::Reply;
 use crate::session::Session;
@@ -15,7 +17,7 @@ use mechi_client::Txn;
 use mechi_client::pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use mechi_client::pb::request_op::Request;
 use mechi_client::pb::{Compare, RequestOp, TxnRequest};
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 pub(super) async fn run(call: &mut Call) -> Result<(), Exit> {
     if !call.args().is_empty() {
@@ -45,7 +47,8 @@ fn paragraph<T>(input: &mut impl BufRead, parse: impl Fn(&str) -> Result<T, Exit
     let mut parsed = Vec::new();
     loop {
         let mut line = Vec::new();
-        input.read_until(b'\n', &mut line).map_err(|error| Exit::new(INVALID_INPUT, error))?;
+        let mut bounded = input.by_ref().take(LINE_BYTES_MAX);
+        bounded.read_until(b'\n', &mut line).map_err(|error| Exit::new(INVALID_INPUT, error))?;
         if line.pop() != Some(b'\n') {
             return Err(Exit::new(INVALID_INPUT, "EOF"));
         }

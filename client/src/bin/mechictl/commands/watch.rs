@@ -7,6 +7,7 @@ use crate::cli::flags::Flags;
 use crate::exit::{BAD_ARGS, ERROR, Exit, INTERRUPTED, INVALID_INPUT, bad_args};
 use crate::go::quote::quote;
 use crate::go::scan::words;
+use crate::limits::LINE_BYTES_MAX;
 use crate::output::{complain, say};
 use crate::printers::{Format, Reply};
 use crate::session::Session;
@@ -14,7 +15,7 @@ use mechi_client::pb::{WatchCreateRequest, WatchResponse};
 use mechi_client::proto::mvccpb::Event;
 use mechi_client::proto::mvccpb::event::EventType;
 use mechi_client::{Batch, Error, Watch, WatchOptions, prefix_end};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 const CANCELED: &str = "watch is canceled by the server";
 
@@ -42,7 +43,8 @@ async fn interactive(call: &mut Call, env: &FromEnvironment) -> Result<(), Exit>
     loop {
         let mut line = Vec::new();
         let end = |why: String| Exit::new(INVALID_INPUT, format!("error reading watch request line: {why}"));
-        input.read_until(b'\n', &mut line).await.map_err(|error| end(error.to_string()))?;
+        let mut bounded = (&mut input).take(LINE_BYTES_MAX);
+        bounded.read_until(b'\n', &mut line).await.map_err(|error| end(error.to_string()))?;
         if line.pop() != Some(b'\n') {
             return Err(end("EOF".into()));
         }

@@ -1,10 +1,8 @@
 //! `-w table`: the boxes that etcdctl draws, right-aligned, long texts broken at 30 characters.
 
 use super::{Reply, humanize};
+use crate::limits::CELL_WIDTH_MAX;
 use std::fmt::Write;
-
-/// Where the text of a cell is broken, if it has spaces.
-const CELL_WIDTH_MAX: usize = 30;
 
 /// The output; `None` for the replies that have no rows.
 pub(super) fn print(reply: &Reply) -> Option<String> {

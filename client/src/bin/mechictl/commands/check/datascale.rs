@@ -1,7 +1,6 @@
 //! `check datascale`: what keys cost the server in memory.
 
 use super::load::Load;
-use super::perf::connect;
 use super::{bar, compact, defragment, delete, load, memory, model, say_errors};
 use crate::call::Call;
 use crate::exit::{ERROR, Exit, INVALID_INPUT};
@@ -21,7 +20,7 @@ pub(in crate::commands) async fn run(call: &mut Call) -> Result<(), Exit> {
     let (requests_max, clients) = MODELS[model(call.flags.text("load"))?];
     let prefix = call.flags.text("prefix").to_owned();
     let session = Session::open(call).await?;
-    let writers = connect(call, clients)?;
+    let writers = session.others(clients)?;
     let client = session.patient();
     let first = session.done(client.get_with(Get::prefix(prefix.clone()).limit(1))).await?;
     if !first.kvs.is_empty() {

@@ -1,5 +1,6 @@
 //! A server's memory, by its own metrics.
 
+use crate::limits::METRICS_BYTES_MAX;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,8 +8,6 @@ use tokio::time::timeout;
 
 const METRIC: &str = "process_resident_memory_bytes ";
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Metrics are some hundred kilobytes.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// The resident memory in bytes that the server at `endpoint` names at `/metrics`.
 pub(super) async fn resident(endpoint: &str) -> Result<f64, String> {
@@ -29,6 +28,6 @@ async fn fetch(host: &str) -> std::io::Result<String> {
     // Version 1.0: the answer comes in one piece and ends with the connection.
     stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    stream.take(METRICS_BYTES_MAX).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -7,8 +7,8 @@ use crate::commands::lock::interrupted;
 use crate::exit::{ERROR, Exit, INVALID_INPUT};
 use crate::go::quote::quote;
 use crate::output::say;
-use crate::session::{Session, config};
-use mechi_client::{Client, Get};
+use crate::session::Session;
+use mechi_client::Get;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(in crate::commands) async fn run(call: &mut Call) -> Result<(), Exit> {
     let (rate, clients) = MODELS[model(call.flags.text("load"))?];
     let prefix = call.flags.text("prefix").to_owned();
     let session = Session::open(call).await?;
-    let clients = connect(call, clients)?;
+    let clients = session.others(clients)?;
     let first = session.done(session.patient().get_with(Get::prefix(prefix.clone()).limit(1))).await?;
     if !first.kvs.is_empty() {
         let quoted = quote(prefix.as_bytes());
@@ -80,13 +80,6 @@ pub(in crate::commands) async fn run(call: &mut Call) -> Result<(), Exit> {
     );
     say!("{}", if passed { "PASS" } else { "FAIL" });
     if passed { Ok(()) } else { Err(Exit::silent(ERROR)) }
-}
-
-/// Clients that share no connection.
-pub(super) fn connect(call: &Call, count: usize) -> Result<Vec<Client>, Exit> {
-    let config = config(call, true)?.request_timeout(None);
-    let client = || Client::lazy(config.clone()).map_err(|error| Exit::new(ERROR, error));
-    (0..count).map(|_| client()).collect()
 }
 
 async fn clean_up(session: &Session, prefix: &str, compacting: bool) -> Result<(), Exit> {
