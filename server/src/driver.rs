@@ -3,7 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::mailbox::{Letters, Mailbox, Refused, mailbox};
+use crate::deliver::{Deliveries, Delivery};
+use crate::mailbox::{Kinds, Letters, Mailbox, Refused, mailbox};
 use crate::peer::Outgoing;
 use crate::propose::Pending;
 use crate::wal_thread::{self, Hooks, WalHandle};
@@ -18,6 +19,7 @@ use mechi_replica::limits::{DRIVER_EVENTS_MAX, DRIVER_TICK_MS, LEASE_PAUSE_MS};
 use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
 use mechi_replica::outcome::{Error, Fatal, Response};
 use mechi_replica::types::{Index, LeaseId, MemberId, MonoMillis, Term};
+use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,6 +29,15 @@ use tokio::sync::{oneshot, watch};
 
 /// How much longer than the member itself a client waits: what the member says of the outcome is more exact.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Small commands: they lie while the leader lets them gather for its next entry.
+const COMMANDS: Kinds = Kinds::kind(0);
+
+/// Reads: they lie while a round of others is under way, since they have to wait for the next.
+const READS: Kinds = Kinds::kind(1);
+
+/// Bytes from which on a command is large: it may be what an entry is made for at once.
+const LARGE_BYTES: usize = 16 << 10;
 
 /// What the driver begins with.
 pub struct DriverConfig {
@@ -109,7 +120,8 @@ impl Question {
     }
 }
 
-type Reply = oneshot::Sender<Result<Answer, Error>>;
+/// Where the answer to a question goes.
+pub type Reply = oneshot::Sender<Result<Answer, Error>>;
 
 /// Starts the driver's and the log's threads. The member takes part in its cluster from now on.
 ///
@@ -119,6 +131,7 @@ pub fn start(
     log: impl wal_thread::Log,
     hooks: DriverHooks,
     pending: Pending,
+    deliveries: Deliveries,
 ) -> Result<Driver, Fatal> {
     let id = config.member.replica.member;
     let snapshot = config.member.snapshot.0;
@@ -147,6 +160,8 @@ pub fn start(
         started: Instant::now(),
         asked: 0,
         waiting: HashMap::new(),
+        deliveries,
+        answered: Vec::new(),
         leases_expired: leases_expired.clone(),
         pending: pending.clone(),
         wal: wal.clone(),
@@ -170,7 +185,8 @@ impl DriverHandle {
     pub async fn propose(&self, request: Request) -> Result<Response, Error> {
         let place = self.pending.register()?;
         let command = Command { id: place.id(), request: Some(request), ..Command::default() };
-        self.push(Event::Input(Input::Propose(command)))?;
+        let kind = if command.encoded_len() < LARGE_BYTES { COMMANDS } else { Kinds::NONE };
+        self.push(Event::Input(Input::Propose(command)), kind)?;
         self.within(place.answer()).await
     }
 
@@ -278,8 +294,8 @@ impl DriverHandle {
         self.events.push_owed(Event::Stop);
     }
 
-    fn push(&self, event: Event) -> Result<(), Error> {
-        self.events.push(event).map_err(|refused| match refused {
+    fn push(&self, event: Event, kind: Kinds) -> Result<(), Error> {
+        self.events.push_kind(event, kind).map_err(|refused| match refused {
             Refused::Full => Error::TooManyRequests,
             Refused::Closed => Error::Stopped,
         })
@@ -287,7 +303,8 @@ impl DriverHandle {
 
     async fn ask(&self, question: Question) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
-        self.push(Event::Ask(question, reply))?;
+        let kind = if matches!(question, Question::Read) { READS } else { Kinds::NONE };
+        self.push(Event::Ask(question, reply), kind)?;
         // A driver that ends drops the questions that it has not answered.
         self.within(async { answer.await.unwrap_or(Err(Error::Stopped)) }).await
     }
@@ -306,6 +323,9 @@ struct Thread {
     asked: u64,
     /// Who waits for an answer, by token; the member answers every token once.
     waiting: HashMap<Token, Reply>,
+    deliveries: Deliveries,
+    /// What this round has answered.
+    answered: Vec<Delivery>,
     leases_expired: Arc<AtomicU64>,
     pending: Pending,
     wal: WalHandle,
@@ -322,7 +342,8 @@ impl Thread {
         let mut events = Vec::new();
         let mut next_tick = self.started;
         loop {
-            self.letters.take(&mut events, Some(next_tick));
+            let lie = Kinds::NONE.and(COMMANDS, self.member.gathers()).and(READS, self.member.reads_wait());
+            self.letters.take_but(&mut events, Some(next_tick), lie);
             for event in events.drain(..) {
                 match event {
                     Event::Input(input) => self.member.feed(self.now(), input),
@@ -366,6 +387,7 @@ impl Thread {
             }
             self.effects = effects;
             if !more {
+                self.deliveries.send(std::mem::take(&mut self.answered));
                 self.leases_expired.store(self.member.leases_expired(), Relaxed);
                 return;
             }
@@ -382,8 +404,7 @@ impl Thread {
             Effect::Apply(entries) => self.apply.push_owed(Committed::Entries(entries)),
             Effect::Answered { token, answer } => {
                 let reply = self.waiting.remove(&token).expect("the member answers what it was asked, once");
-                // An error says that the client has gone meanwhile.
-                let _ = reply.send(answer);
+                self.answered.push(Delivery::Question(reply, answer));
             }
             Effect::Refuse { id, why } | Effect::Unknown { id, why } => self.pending.answer([(id, Err(why))]),
             Effect::Role(role) => {

@@ -11,6 +11,7 @@ pub mod http;
 pub mod grpc;
 pub mod metrics;
 pub mod mailbox;
+pub mod deliver;
 pub mod propose;
 pub mod driver;
 pub mod peer;

@@ -3,6 +3,7 @@
 use crate::apply::{self, Applying, Progress};
 use crate::config::urls::Url;
 use crate::config::{Config, Quota};
+use crate::deliver::Deliveries;
 use crate::driver::{self, Driver, DriverConfig, DriverHandle, DriverHooks};
 use crate::founding::Founding;
 use crate::gauges;
@@ -168,11 +169,13 @@ impl Member {
         };
         let header = watch::Header { cluster_id, member_id: own, raft_term: tail.hard_state.term };
         let on_fatal = Box::new(|fatal: Fatal| end_process(&fatal));
-        let (watches, watch_thread) = Watches::spawn(watch_config, header, revision, source, values.clone(), on_fatal)
-            .context("start a thread")?;
+        let deliveries = Deliveries::start();
+        let (watches, watch_thread) =
+            Watches::spawn(watch_config, header, revision, source, values.clone(), deliveries.clone(), on_fatal)
+                .context("start a thread")?;
 
         let request_timeout = Duration::from_secs(5) + config.election_timeout * 2;
-        let pending = Pending::default();
+        let pending = Pending::new(deliveries.clone());
         let tick = config.heartbeat_interval;
         let driver_config = DriverConfig {
             member: MemberConfig {
@@ -220,7 +223,7 @@ impl Member {
         };
         let log = WalLog::new(wal, metrics.clone());
         let Driver { handle, wal, committed, driver_thread, wal_thread } =
-            driver::start(driver_config, log, hooks, pending.clone())?;
+            driver::start(driver_config, log, hooks, pending.clone(), deliveries)?;
 
         let pins = Arc::<Pins>::default();
         let keeping = Keeping {

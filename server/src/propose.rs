@@ -3,6 +3,7 @@
 //! The apply thread answers those that were applied, the driver those that never reached the log or were lost with a
 //! leader. Whoever gives up leaves its place at once, so places count requests that someone still waits for.
 
+use crate::deliver::{Deliveries, Delivery};
 use mechi_replica::limits::PENDING_REQUESTS_MAX;
 use mechi_replica::outcome::{Error, Response};
 use parking_lot::Mutex;
@@ -15,7 +16,10 @@ pub type Answer = Result<Response, Error>;
 
 /// The waiting clients by command id; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Pending(Arc<Mutex<Inner>>);
+pub struct Pending {
+    table: Arc<Mutex<Inner>>,
+    deliveries: Deliveries,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -33,11 +37,16 @@ pub struct Place {
 }
 
 impl Pending {
+    /// Starts without clients; their answers go by way of `deliveries`.
+    pub fn new(deliveries: Deliveries) -> Self {
+        Self { table: Arc::default(), deliveries }
+    }
+
     /// Takes a place for one command under a new id, counting from 1.
     ///
     /// - Errors: `TooManyRequests` if all places are taken, `Stopped` after [`Pending::stop`].
     pub fn register(&self) -> Result<Place, Error> {
-        let mut inner = self.0.lock();
+        let mut inner = self.table.lock();
         if inner.stopped {
             return Err(Error::Stopped);
         }
@@ -55,35 +64,30 @@ impl Pending {
     pub fn answer(&self, answers: impl IntoIterator<Item = (u64, Answer)>) {
         let mut found = Vec::new();
         {
-            let mut inner = self.0.lock();
+            let mut inner = self.table.lock();
             for (id, answer) in answers {
                 if let Some(sender) = inner.waiting.remove(&id) {
-                    found.push((sender, answer));
+                    found.push(Delivery::Command(sender, answer));
                 }
             }
         }
-        // Waking a task takes longer than finding it, and a woken one may come for this very lock.
-        for (sender, answer) in found {
-            // An error here says that the client has gone meanwhile.
-            let _ = sender.send(answer);
-        }
+        self.deliveries.send(found);
     }
 
     /// Tells all that wait, and all that come, that the member stops.
     pub fn stop(&self) {
         let waiting = {
-            let mut inner = self.0.lock();
+            let mut inner = self.table.lock();
             inner.stopped = true;
             std::mem::take(&mut inner.waiting)
         };
-        for sender in waiting.into_values() {
-            let _ = sender.send(Err(Error::Stopped));
-        }
+        let stopped = |sender| Delivery::Command(sender, Err(Error::Stopped));
+        self.deliveries.send(waiting.into_values().map(stopped).collect());
     }
 
     /// Counts the clients that wait.
     pub fn count(&self) -> usize {
-        self.0.lock().waiting.len()
+        self.table.lock().waiting.len()
     }
 }
 
@@ -105,7 +109,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.answered {
-            self.pending.0.lock().waiting.remove(&self.id);
+            self.pending.table.lock().waiting.remove(&self.id);
         }
     }
 }

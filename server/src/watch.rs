@@ -3,6 +3,7 @@
 //! One thread serves all streams. Clients' requests wait in line under a small bound each; responses wait in a channel
 //! per stream whose bound is the hub's, in bytes, and which is refilled from history once the client has taken some.
 
+use crate::deliver::{Deliveries, Delivery};
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_replica::limits::{
@@ -212,13 +213,14 @@ impl Shared {
 impl Watches {
     /// Starts the thread; `revision` is the state's, and `header` says who answers.
     ///
-    /// `on_fatal` is called once if the hub cannot go on: the member must stop.
+    /// Responses go by way of `deliveries`; `on_fatal` is called once if the hub cannot go on: the member must stop.
     pub fn spawn(
         config: Config,
         header: Header,
         revision: i64,
         source: Source,
         values: SharedValues,
+        deliveries: Deliveries,
         on_fatal: Box<dyn FnOnce(Fatal) + Send>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let shared = Arc::new(Shared::default());
@@ -226,7 +228,8 @@ impl Watches {
         shared.dispatched.store(revision, SeqCst);
         shared.raft_term.store(header.raft_term, SeqCst);
         let hub = WatchHub::new(config, header, revision);
-        let worker = Worker { shared: Arc::clone(&shared), hub, header, source, values, peers: BTreeMap::new() };
+        let peers = BTreeMap::new();
+        let worker = Worker { shared: Arc::clone(&shared), hub, header, source, values, deliveries, peers };
         let run = move || worker.run(on_fatal);
         let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(run)?;
         Ok((Self(shared), thread))
@@ -300,6 +303,7 @@ struct Worker {
     header: Header,
     source: Source,
     values: SharedValues,
+    deliveries: Deliveries,
     peers: BTreeMap<StreamId, Peer>,
 }
 
@@ -394,7 +398,7 @@ impl Worker {
     }
 
     fn send(&mut self, out: &mut Out) {
-        let mut touched = Vec::new();
+        let (mut touched, mut batch) = (Vec::new(), Vec::with_capacity(out.len()));
         for (stream, message) in out.drain(..) {
             let Some(peer) = self.peers.get(&stream) else { continue };
             let events = message.pieces.len() - 1;
@@ -403,18 +407,21 @@ impl Worker {
             let _taken = Some(Taken { line, shared, cost, events });
             let message = WatchMessage { pieces: message.pieces, _taken };
             // Full cannot happen while the hub keeps its bound; a gap would be worse than an ended stream.
-            if let Err(error) = peer.sender.try_send(message) {
-                if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                    tracing::error!(stream = stream.0, "a watch stream's channel is full: the stream is ended");
+            match peer.sender.clone().try_reserve_owned() {
+                Ok(place) => batch.push(Delivery::Watched(place, message)),
+                Err(error) => {
+                    if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                        tracing::error!(stream = stream.0, "a watch stream's channel is full: the stream is ended");
+                    }
+                    self.close(stream);
+                    continue;
                 }
-                drop(error);
-                self.close(stream);
-                continue;
             }
             if touched.last() != Some(&stream) {
                 touched.push(stream);
             }
         }
+        self.deliveries.send(batch);
         touched.sort_unstable();
         touched.dedup();
         for stream in touched {
@@ -465,7 +472,8 @@ mod tests {
         let source: Source = Box::new(move |look| look(&lent.read()));
         let fatal = Box::new(|fatal: Fatal| panic!("{fatal}"));
         let (watches, thread) =
-            Watches::spawn(config, Header::default(), 1, source, Arc::new(AllInMemory), fatal).unwrap();
+            Watches::spawn(config, Header::default(), 1, source, Arc::new(AllInMemory), Deliveries::default(), fatal)
+                .unwrap();
         (state, watches, thread)
     }
 

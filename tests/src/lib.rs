@@ -12,5 +12,6 @@ pub mod raw;
 pub mod rng;
 pub mod run;
 pub mod sim;
+pub mod tamper;
 pub mod wire;
 pub mod watching;

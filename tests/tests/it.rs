@@ -2,6 +2,8 @@
 
 #[path = "it/differential.rs"]
 mod differential;
+#[path = "it/diverged.rs"]
+mod diverged;
 #[path = "it/disk_full.rs"]
 mod disk_full;
 #[path = "it/memory.rs"]

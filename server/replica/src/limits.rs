@@ -188,6 +188,10 @@ pub const DIGEST_EVERY: u64 = 1_024;
 /// a majority are taken not to find one.
 pub const DIGESTS_KEPT_MAX: usize = 64;
 
+/// Bytes of waiting commands above which a leader no longer waits for its own fsync before it makes the next entry: to
+/// send them takes longer than the disk does.
+pub const GATHER_BYTES_MAX: usize = 256 << 10;
+
 /// Batches of one member whose fate is open, counted from the oldest to the newest number; beyond, commands wait and
 /// share larger batches. Well below `DEDUPE_WINDOW_MAX`, so that no gap that may still be filled ever closes.
 pub const OPEN_BATCHES_MAX: usize = 512;

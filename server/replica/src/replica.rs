@@ -6,7 +6,7 @@
 use crate::conf::Configuration;
 use crate::effect::{Effect, Entry, HardState, Role, RoleKind};
 use crate::input::Input;
-use crate::limits::REQUEST_TIMEOUT_MS;
+use crate::limits::{GATHER_BYTES_MAX, REQUEST_TIMEOUT_MS};
 use crate::outcome::Fatal;
 use crate::propose::{Leader, Proposals};
 use crate::raft::Node;
@@ -78,10 +78,16 @@ impl Replica {
             }
             Input::Propose(command) => self.proposals.offer(command),
             Input::Read(id) => self.node.read(id),
-            Input::Persisted(ticket) => self.node.persisted(ticket),
+            Input::Persisted(ticket) => {
+                self.expect_entry();
+                self.node.persisted(ticket);
+            }
             Input::Configure { id, steps } => self.node.configure(id, &steps, self.wall_ms),
             Input::Applied { index, moved } => self.node.applied(index, &moved),
-            Input::Peer(message) => self.node.step(&message),
+            Input::Peer(message) => {
+                self.expect_entry();
+                self.node.step(&message);
+            }
             Input::Unreachable(member) => self.node.unreachable(member),
             Input::Transfer(to) => self.node.transfer(to),
             Input::Forwarded { from, batch } => {
@@ -111,7 +117,26 @@ impl Replica {
         }
         let leader = self.leader();
         self.proposals.lead(leader);
-        self.proposals.is_unsettled(leader) || self.node.is_unsettled()
+        self.proposals.is_unsettled(leader, self.gathers()) || self.node.is_unsettled()
+    }
+
+    /// Tells raft whether the next entry is near: then it carries the news of a commit, which is no message of its own.
+    fn expect_entry(&mut self) {
+        let near = self.node.takes_proposals() && self.proposals.waiting_bytes() > 0;
+        self.node.carry_commit(near);
+    }
+
+    /// Tells whether a leader lets commands gather: its log is being written, so that they can be durable no sooner than
+    /// by the next fsync, and share one entry and one message until then. Much data goes on its way at once.
+    ///
+    /// Another member's commands never gather: they go to the leader, whose fsync is not known here.
+    pub fn gathers(&self) -> bool {
+        self.node.is_writing() && self.node.takes_proposals() && self.proposals.waiting_bytes() < GATHER_BYTES_MAX
+    }
+
+    /// Tells whether a round of reads is under way.
+    pub fn reads_wait(&self) -> bool {
+        self.node.has_read_round()
     }
 
     /// Leadership as this member sees it now.
@@ -140,6 +165,7 @@ impl Replica {
         let leader = self.leader();
         self.proposals.lead(leader);
         match leader {
+            Leader::Own(_) if self.gathers() => {}
             Leader::Own(term) => {
                 let mut taken = self.proposals.for_log(term);
                 let data = std::mem::take(&mut taken.data);

@@ -5,6 +5,7 @@ mod raft_net;
 
 use goldenscript::{Command, Context, Runner};
 use mechi_replica::conf::Step;
+use mechi_replica::limits::GATHER_BYTES_MAX;
 use mechi_replica::types::MemberId;
 use raft_net::Net;
 use std::error::Error;
@@ -37,6 +38,10 @@ impl Runner for Script {
                 let member = number()?.ok_or("put MEMBER [COUNT]")?;
                 let ids: Vec<String> = (0..number()?.unwrap_or(1)).map(|_| net.put(member, 0).to_string()).collect();
                 return Ok(format!("command {}\n", ids.join(" ")));
+            }
+            "put-large" => {
+                let id = net.put(number()?.ok_or("put-large MEMBER")?, GATHER_BYTES_MAX);
+                return Ok(format!("command {id}\n"));
             }
             // "configure 1 promote 3 demote 2": both in one change, asked of member 1.
             "configure" => {

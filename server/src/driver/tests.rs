@@ -1,6 +1,7 @@
 //! The driver with a log in memory and a state machine that only counts: what clients see, and when.
 
 use super::*;
+use crate::deliver::Deliveries;
 use crate::wal_thread::{Log, Written};
 use mechi_proto::etcdserverpb::PutRequest;
 use mechi_proto::mechipb;
@@ -88,7 +89,7 @@ fn start_single(leases: Vec<mechipb::Lease>) -> Fixture {
         diverged: Box::new(|_| {}),
     };
     let Driver { handle, wal, committed, driver_thread, wal_thread } =
-        start(config, log.clone(), hooks, pending.clone()).unwrap();
+        start(config, log.clone(), hooks, pending.clone(), Deliveries::default()).unwrap();
     let applier = handle.clone();
     let apply_thread = std::thread::spawn(move || {
         let mut taken = Vec::new();

@@ -234,7 +234,8 @@ mod tests {
         let values = Arc::new(AllInMemory);
         let fatal = Box::new(|fatal| panic!("{fatal}"));
         let (watches, thread) =
-            Watches::spawn(Default::default(), Default::default(), 1, source, values, fatal).unwrap();
+            Watches::spawn(Default::default(), Default::default(), 1, source, values, Default::default(), fatal)
+                .unwrap();
         let mut stream = watches.open();
         let create = WatchCreateRequest { key: "k".into(), ..Default::default() };
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };

@@ -446,8 +446,8 @@ impl Work {
                 self.store.commit(batch)?;
                 self.hooks.committed(began.elapsed());
             }
-            self.flusher.flushed_with(&*self.store, finished.applied)?;
-            self.state.write().mvcc.set_flushed(finished.applied.revision);
+            self.flusher.flushed_with(&*self.store, finished.ended)?;
+            self.state.write().mvcc.set_flushed(self.flusher.flushed());
             self.dirty_since = None;
             self.hooks.flushed();
         }

@@ -169,6 +169,16 @@ impl Member {
         self.replica.role()
     }
 
+    /// Tells whether another command would only lie and wait for what the disk is doing.
+    pub fn gathers(&self) -> bool {
+        self.replica.gathers()
+    }
+
+    /// Tells whether another read would only lie and wait for the round that is under way.
+    pub fn reads_wait(&self) -> bool {
+        self.replica.reads_wait()
+    }
+
     /// The configuration as of the applied index.
     pub fn configuration(&self) -> &Configuration {
         self.replica.configuration()

@@ -24,6 +24,10 @@ impl Queue {
         self.commands.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Queues a command; tells whether the bound on bytes let it in. An empty queue takes any.
     pub(super) fn push(&mut self, command: Command, now: MonoMillis) -> bool {
         let bytes = entry_bytes(&command);

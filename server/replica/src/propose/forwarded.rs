@@ -39,6 +39,11 @@ impl Forwarded {
         !self.waiting.is_empty()
     }
 
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes what waits.
     pub(super) fn take(&mut self) -> Vec<(BatchId, Bytes)> {
         self.bytes = 0;

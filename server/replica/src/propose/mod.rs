@@ -138,6 +138,11 @@ impl Proposals {
         }
     }
 
+    /// Bytes of what waits for this leader's log.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.clients.bytes() + self.forwarded.bytes()
+    }
+
     /// Takes what this leader shall append now: own batches that are not in its log, others', and one new one.
     pub(crate) fn for_log(&mut self, term: Term) -> ForLog {
         let mut taken = ForLog::default();
@@ -222,9 +227,10 @@ impl Proposals {
         effects.append(&mut self.answers);
     }
 
-    /// Tells whether another settle would do something.
-    pub(crate) fn is_unsettled(&self, leader: Leader) -> bool {
+    /// Tells whether another settle would do something; a leader that `gathers` appends nothing now.
+    pub(crate) fn is_unsettled(&self, leader: Leader, gathers: bool) -> bool {
         let work = match leader {
+            Leader::Own(_) if gathers => false,
             Leader::Own(term) => {
                 let waits = self.clients.len() + self.wishes.len() > 0;
                 self.forwarded.is_waiting()
@@ -300,7 +306,7 @@ mod tests {
         proposals.refused(&taken, 4);
         let settled = settled(&mut proposals);
         assert!(settled.len() == 1 && settled[0].starts_with("Refuse { id: 2"), "{settled:?}");
-        assert!(!proposals.is_unsettled(Leader::Own(4)), "it is tried again later");
+        assert!(!proposals.is_unsettled(Leader::Own(4), false), "it is tried again later");
         proposals.tick(MonoMillis(crate::limits::FORWARD_RESEND_MS), 0, Leader::Own(4));
         assert_eq!(proposals.for_log(4).data.len(), 1);
     }

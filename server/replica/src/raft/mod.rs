@@ -116,6 +116,16 @@ impl Node {
         self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_none()
     }
 
+    /// Tells whether a write is on its way to the disk.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writes.is_open()
+    }
+
+    /// Sets whether followers hear of a new commit with the next entry only, or at once.
+    pub(crate) fn carry_commit(&mut self, with_entry: bool) {
+        self.raw.skip_bcast_commit(with_entry);
+    }
+
     /// Lets time go on.
     pub(crate) fn tick(&mut self, now: MonoMillis) {
         let due = self.clock.due(now);
@@ -311,6 +321,11 @@ impl Node {
         if let Err(why) = self.reads.offer(id, self.now) {
             self.refused.push(Effect::RefuseRead { reads: vec![id], why });
         }
+    }
+
+    /// Tells whether a round of reads is under way.
+    pub(crate) fn has_read_round(&self) -> bool {
+        self.reads.is_asking()
     }
 
     /// Begins a round of reads if one is wanted and can be answered; refuses what waited too long.

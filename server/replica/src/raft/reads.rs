@@ -65,6 +65,11 @@ impl Reads {
         self.round.is_none() && !self.waiting.is_empty()
     }
 
+    /// Tells whether a round is under way.
+    pub(super) fn is_asking(&self) -> bool {
+        self.round.is_some()
+    }
+
     /// Begins a round with all waiting reads; returns the context to ask with.
     pub(super) fn begin(&mut self, now: MonoMillis, term: Term, leader: u64) -> Vec<u8> {
         assert!(self.round.is_none(), "one round at a time");

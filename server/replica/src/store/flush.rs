@@ -41,6 +41,9 @@ pub struct Flush {
     added: Tally,
     builder: Builder,
     read_all: bool,
+    /// Tombstones among the changes that compaction freed before they were ever in the store. They must come into it all
+    /// the same: what they deleted may still be there, and would be alive without them.
+    freed: BTreeSet<Revision>,
 }
 
 impl Flusher {
@@ -67,12 +70,14 @@ impl Flusher {
             return None;
         }
         let next = Revision::new(self.flushed() + 1, 0);
-        Some(Flush { meta, next, added: Tally::default(), builder: Builder::default(), read_all: false })
+        let (added, builder) = (Tally::default(), Builder::default());
+        Some(Flush { meta, next, added, builder, read_all: false, freed: BTreeSet::new() })
     }
 
     /// Remembers what a sweep took out of memory after the compaction at `compact_revision`.
     ///
-    /// Revisions that were never flushed are forgotten: no flush writes them, since the state no longer has them.
+    /// Revisions that were never flushed are forgotten: the next flush passes by what the state no longer has, and knows
+    /// itself which tombstones it brings all the same.
     pub fn removed(&mut self, compact_revision: i64, revisions: impl IntoIterator<Item = Revision>) {
         let flushed = self.flushed();
         let revisions: BTreeSet<_> = revisions.into_iter().filter(|revision| revision.main <= flushed).collect();
@@ -142,6 +147,10 @@ impl Flush {
                 self.next = *revision;
                 break;
             }
+            // What is beyond the bound stays in the store until the next open.
+            if *tombstone && self.freed.len() < REMOVALS_MAX && !mvcc.holds(head.key(), *revision) {
+                self.freed.insert(*revision);
+            }
             if !resident && !tombstone {
                 if !mvcc.holds(head.key(), *revision) {
                     // Compaction has removed it since, and before this flush began: it never comes into the store.
@@ -183,7 +192,7 @@ impl Flush {
         applied.put(&mut last);
         batches.push(last);
         batches.retain(|batch| !batch.is_empty());
-        Ok(Finished { batches, applied })
+        Ok(Finished { batches, ended: Ended { applied, freed: self.freed } })
     }
 }
 
@@ -192,14 +201,24 @@ impl Flush {
 pub struct Finished {
     /// To be committed in this order.
     pub batches: Vec<Batch>,
-    /// What the last one says.
+    /// For [`Flusher::flushed_with`], after that.
+    pub ended: Ended,
+}
+
+/// What a flush leaves behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// What its last batch says.
     pub applied: Applied,
+    freed: BTreeSet<Revision>,
 }
 
 impl Flusher {
-    /// Takes note that all of `finished` is in the store, and frees the parts of the state before it.
-    pub fn flushed_with(&mut self, store: &impl Store, applied: Applied) -> Result<(), Fatal> {
+    /// Takes note that all batches of a flush are in the store, and frees the parts of the state before it.
+    pub fn flushed_with(&mut self, store: &impl Store, Ended { applied, freed }: Ended) -> Result<(), Fatal> {
         self.applied = Some(applied);
+        // Behind the removals that wait already: what these tombstones deleted is among them and must go first.
+        self.removed(applied.compact_revision, freed);
         let (from, to) = keys::states();
         applied::remove_range(store, &from, &to, Some(applied.index))
     }
@@ -223,7 +242,7 @@ impl Flusher {
         for batch in finished.batches {
             store.commit(batch)?;
         }
-        self.flushed_with(store, finished.applied)?;
+        self.flushed_with(store, finished.ended)?;
         Ok(true)
     }
 }

@@ -40,8 +40,8 @@ impl Process {
             for batch in finished.batches {
                 self.store.commit(batch).map_err(say("flush"))?;
             }
-            self.flusher.flushed_with(&self.store, finished.applied).map_err(say("flush"))?;
-            self.state.mvcc.set_flushed(finished.applied.revision);
+            self.flusher.flushed_with(&self.store, finished.ended).map_err(say("flush"))?;
+            self.state.mvcc.set_flushed(self.flusher.flushed());
         }
         Ok(true)
     }
