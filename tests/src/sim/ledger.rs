@@ -87,7 +87,8 @@ impl Ledger {
             return Err(format!("R1: {first} and {member} lead in term {term}"));
         }
         let voted = |voter: MemberId| voter.0 == member || self.votes.get(&(voter.0, term)) == Some(&member);
-        if !known && !(conf.has_quorum(voted) && conf.is_voter(MemberId(member))) {
+        let elected = conf.has_quorum(voted) && conf.is_voter(MemberId(member));
+        if !known && !elected {
             let votes: Vec<u64> = conf.members().filter(|voter| voted(*voter)).map(|voter| voter.0).collect();
             return Err(format!("R11: {member} leads in term {term} by the votes of {votes:?} under {conf:?}"));
         }
