@@ -158,8 +158,9 @@ impl Chaos {
 /// Faults with an effect after which a run has seen enough.
 const EFFECTS_WANTED: u64 = 22;
 
-/// Faults after which a run ends, however few of them had an effect.
-const FAULTS_MAX: u64 = 90;
+/// Faults after which a run ends, however few of them had an effect. Those that were spared because too few voters were left
+/// count too, and with few voters those are most.
+const FAULTS_MAX: u64 = 140;
 
 impl fmt::Display for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
