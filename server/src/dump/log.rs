@@ -161,7 +161,8 @@ impl Walk<'_> {
         };
         let wanted: Vec<&Record> = records.iter().filter(is_wanted).collect();
         let is_done = self.asked.is_enough(self.entries);
-        if is_done || (wanted.is_empty() && !records.is_empty()) {
+        let is_wanted_mark = records.is_empty() && self.asked.from_index <= batch.last.0;
+        if is_done || (wanted.is_empty() && !is_wanted_mark) {
             return Ok(());
         }
         let kind = if records.is_empty() { "mark" } else { "batch" };
