@@ -10,9 +10,10 @@ use h2::{Reason, SendStream};
 use http::{HeaderValue, Response, StatusCode, header};
 use mechi_replica::outcome::Error;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 /// One call's way back. Dropped unanswered it resets the stream.
 pub struct Answer {
@@ -59,12 +60,29 @@ impl Answer {
         self.counted.as_ref().map(|counted| counted.method().clone())
     }
 
-    /// Does `work` unless the client gives up first: then `work` is dropped at once, and nobody needs an answer.
-    pub async fn unless_reset<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
+    /// Does `work` until the client's deadline, unless the client gives up first (`None`): nobody needs an answer then.
+    ///
+    /// The work comes pinned, since each layer of futures would else hold it twice.
+    pub async fn unless_over<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut work: Pin<&mut impl Future<Output = Result<T, Status>>>,
+    ) -> Option<Result<T, Status>> {
+        // A timer is too coarse for what is over before it begins.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Some(Err(Status::deadline()));
+        }
+        let mut late = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if let Some(late) = &mut late
+                && late.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Some(Err(Status::deadline())));
+            }
+            self.respond.poll_reset(cx).map(|_| None)
         })
         .await
     }
@@ -157,7 +175,7 @@ impl Answer {
 
     fn head(&mut self) -> Result<SendStream<Bytes>, h2::Error> {
         let mut response = Response::new(());
-        response.headers_mut().insert(header::CONTENT_TYPE, status::CONTENT_TYPE);
+        *response.headers_mut() = status::head();
         self.respond.send_response(response, false)
     }
 

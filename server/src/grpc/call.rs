@@ -15,6 +15,7 @@ use http::HeaderMap;
 use mechi_proto::etcdserverpb::RangeRequest;
 use mechi_replica::outcome::Error;
 use prost::Message;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,7 +47,8 @@ impl Call {
         F: Future<Output = Result<A, Status>>,
     {
         let Some((request, mut asked)) = self.read().await else { return };
-        match asked.run(|server| handler(server, request)).await {
+        let work = pin!(handler(asked.server.clone(), request));
+        match asked.answer.unless_over(asked.deadline, work).await {
             None => {}
             Some(Err(status)) => asked.answer.refuse(&status),
             Some(Ok(answer)) if answer.encoded_len() <= SHARED_TASK_BYTES_MAX => asked.message(&answer),
@@ -58,14 +60,16 @@ impl Call {
     /// Runs `KV.Range`. One key is answered by the task that runs this, more by a task of their own.
     pub async fn range<H, F>(self, handler: H)
     where
-        H: FnOnce(Arc<Server>, RangeRequest) -> F + Send + 'static,
+        H: FnOnce(Arc<Server>, RangeRequest) -> F,
         F: Future<Output = Result<RangeReply, Status>> + Send + 'static,
     {
         let Some((request, asked)) = self.read::<RangeRequest>().await else { return };
-        if request.range_end.is_empty() {
-            asked.range(request, handler).await;
+        let is_single = request.range_end.is_empty();
+        let work = handler(asked.server.clone(), request);
+        if is_single {
+            asked.range(work).await;
         } else {
-            tokio::spawn(asked.range(request, handler));
+            tokio::spawn(asked.range(work));
         }
     }
 
@@ -89,23 +93,26 @@ impl Call {
         self.streaming(Kind::BidiStream, handler).await;
     }
 
-    /// Reads the one message; grpc-go checks the headers only then. `None`: the call is over.
-    async fn read<Q: Message + Default>(self) -> Option<(Q, Asked)> {
-        let Self { server, headers, body, mut answer } = self;
-        let metadata = match Metadata::read(&headers, Instant::now) {
+    /// Reads the one message, then checks the headers, in grpc-go's order; `None` if the call is over already.
+    async fn read<Q: Message + Default>(mut self) -> Option<(Q, Asked)> {
+        let metadata = match Metadata::read(&self.headers, Instant::now) {
             Ok(metadata) => metadata,
             Err(status) => {
-                answer.refuse(&status);
+                self.answer.refuse(&status);
                 return None;
             }
         };
+        let bytes_max = self.server.options.message_bytes_max();
         let mut messages =
-            Messages::new(Kind::Unary, &headers, body, server.options.message_bytes_max()).counted_by(answer.method());
-        drop(headers);
-        match answer.unless_reset(within(metadata.deadline, messages.only())).await? {
-            Ok(request) => Some((request, Asked { server, metadata, answer })),
+            Messages::new(Kind::Unary, &self.headers, self.body, bytes_max).counted_by(self.answer.method());
+        drop(self.headers);
+        let request = self.answer.unless_over(metadata.deadline, pin!(messages.only())).await?;
+        match request.and_then(|request| metadata.check(&self.server.node).map(|()| request)) {
+            Ok(request) => {
+                Some((request, Asked { server: self.server, deadline: metadata.deadline, answer: self.answer }))
+            }
             Err(status) => {
-                answer.refuse(&status);
+                self.answer.refuse(&status);
                 None
             }
         }
@@ -130,7 +137,7 @@ impl Call {
             };
             Ok((pieces, ended))
         };
-        match answer.unless_reset(started).await {
+        match answer.unless_over(None, pin!(started)).await {
             None => {}
             Some(Ok((pieces, ended))) => answer.stream(pieces, Some(ended)).await,
             Some(Err(status)) => answer.refuse(&status),
@@ -138,34 +145,17 @@ impl Call {
     }
 }
 
-/// A call whose one message was read.
+/// A call whose one message was read and whose headers were checked.
 struct Asked {
     server: Arc<Server>,
-    metadata: Metadata,
+    deadline: Option<Instant>,
     answer: Answer,
 }
 
 impl Asked {
-    /// Checks the headers and runs `handler`; `None` if the client gives up first.
-    async fn run<A, F>(&mut self, handler: impl FnOnce(Arc<Server>) -> F) -> Option<Result<A, Status>>
-    where
-        F: Future<Output = Result<A, Status>>,
-    {
-        let Self { server, metadata, answer } = self;
-        let call = async {
-            metadata.check(&server.node)?;
-            handler(server.clone()).await
-        };
-        answer.unless_reset(within(metadata.deadline, call)).await
-    }
-
     /// The answer may be too big to be built: it streams then under the client's flow control.
-    async fn range<H, F>(mut self, request: RangeRequest, handler: H)
-    where
-        H: FnOnce(Arc<Server>, RangeRequest) -> F,
-        F: Future<Output = Result<RangeReply, Status>>,
-    {
-        let Some(reply) = self.run(|server| handler(server, request)).await else { return };
+    async fn range(mut self, work: impl Future<Output = Result<RangeReply, Status>>) {
+        let Some(reply) = self.answer.unless_over(self.deadline, pin!(work)).await else { return };
         let node = &self.server.node;
         match reply.and_then(|reply| range_body::message(node.header(reply.revision), reply)) {
             Ok(Piece::Whole(message)) => self.answer.message(message),
@@ -178,18 +168,6 @@ impl Asked {
         match frame::encode(message) {
             Ok(message) => self.answer.message(message),
             Err(status) => self.answer.refuse(&status),
-        }
-    }
-}
-
-/// Runs `call` until the client's deadline.
-async fn within<T>(deadline: Option<Instant>, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    match deadline {
-        None => call.await,
-        // A timer is too coarse for what is over before it begins.
-        Some(deadline) if deadline <= Instant::now() => Err(Status::deadline()),
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline.into(), call).await.unwrap_or_else(|_| Err(Status::deadline()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! gRPC's framing: five bytes of flag and length before each message, read under a limit.
 
 use crate::grpc::limits::ANSWER_BYTES_MAX;
-use crate::grpc::metadata::Kind;
+use crate::grpc::metadata::{ENCODING, Kind};
 use crate::grpc::status::Status;
 use crate::metrics::grpc::Method;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -68,7 +68,7 @@ pub struct Messages {
 impl Messages {
     /// Reads `body` under a limit of `bytes_max` per message, compressed and not; `headers` name the compression.
     pub fn new(kind: Kind, headers: &HeaderMap, body: Body, bytes_max: usize) -> Self {
-        let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let encoding = headers.get(ENCODING).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let streaming = kind != Kind::Unary;
         Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding, streaming, counted: None }
     }

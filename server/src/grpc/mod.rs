@@ -30,6 +30,8 @@ use answer::Answer;
 use bytes::Bytes;
 use call::Call;
 use frame::Body;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
@@ -137,11 +139,7 @@ struct Connection {
 
 impl Streams for Connection {
     /// Dispatches one request; without a server it is refused as one that comes too late.
-    fn open(
-        &mut self,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+    fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Option<BoxFuture<'static, ()>> {
         let (Parts { uri, headers, .. }, body) = request.into_parts();
         if !is_grpc(&headers) {
             Answer::not_found(respond);
@@ -153,18 +151,20 @@ impl Streams for Connection {
             answer.refuse(&Error::Stopped.into());
             return None;
         };
-        let is_packed = headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity");
+        let is_packed = headers.get(metadata::ENCODING).is_some_and(|encoding| encoding != "identity");
         let call = Call::new(server, headers, Body::Stream(body), answer);
-        let quick = match path {
-            "/etcdserverpb.KV/Range" => Quick::Range,
+        // What clients call by the thousand mostly waits for the log or looks up one key: the connection's own task runs it.
+        // What it may find to be long it gives to a task of its own (see [`Call`]).
+        let running = match path {
+            "/etcdserverpb.KV/Range" => call.range(kv::range).boxed(),
             "/etcdserverpb.KV/RangeStream" => return apart(call.server_stream(kv::range_stream)),
-            "/etcdserverpb.KV/Put" => Quick::Put,
-            "/etcdserverpb.KV/DeleteRange" => Quick::DeleteRange,
-            "/etcdserverpb.KV/Txn" => Quick::Txn,
+            "/etcdserverpb.KV/Put" => call.unary(kv::put).boxed(),
+            "/etcdserverpb.KV/DeleteRange" => call.unary(kv::delete_range).boxed(),
+            "/etcdserverpb.KV/Txn" => call.unary(kv::txn).boxed(),
             "/etcdserverpb.KV/Compact" => return apart(call.unary(kv::compact)),
             "/etcdserverpb.Watch/Watch" => return apart(call.bidi_stream(watch::watch)),
-            "/etcdserverpb.Lease/LeaseGrant" => Quick::LeaseGrant,
-            "/etcdserverpb.Lease/LeaseRevoke" => Quick::LeaseRevoke,
+            "/etcdserverpb.Lease/LeaseGrant" => call.unary(lease::grant).boxed(),
+            "/etcdserverpb.Lease/LeaseRevoke" => call.unary(lease::revoke).boxed(),
             "/etcdserverpb.Lease/LeaseKeepAlive" => return apart(call.bidi_stream(lease::keep_alive)),
             "/etcdserverpb.Lease/LeaseTimeToLive" => return apart(call.unary(lease::time_to_live)),
             "/etcdserverpb.Lease/LeaseLeases" => return apart(call.unary(lease::leases)),
@@ -185,41 +185,15 @@ impl Streams for Connection {
                 return None;
             }
         };
-        let running = quick.run(call);
         // To unpack a message may take long.
         if is_packed { apart(running) } else { Some(running) }
     }
 }
 
 /// Runs a call that may be long in a task of its own.
-fn apart<T>(call: impl Future<Output = ()> + Send + 'static) -> Option<T> {
+fn apart(call: impl Future<Output = ()> + Send + 'static) -> Option<BoxFuture<'static, ()>> {
     tokio::spawn(call);
     None
-}
-
-/// The methods that clients call by the thousand. They mostly wait for the log or look up one key, so the connection's
-/// own task runs them; what they may find to be long they give to a task of its own (see [`Call`]).
-#[derive(Clone, Copy)]
-enum Quick {
-    Range,
-    Put,
-    DeleteRange,
-    Txn,
-    LeaseGrant,
-    LeaseRevoke,
-}
-
-impl Quick {
-    async fn run(self, call: Call) {
-        match self {
-            Self::Range => call.range(kv::range).await,
-            Self::Put => call.unary(kv::put).await,
-            Self::DeleteRange => call.unary(kv::delete_range).await,
-            Self::Txn => call.unary(kv::txn).await,
-            Self::LeaseGrant => call.unary(lease::grant).await,
-            Self::LeaseRevoke => call.unary(lease::revoke).await,
-        }
-    }
 }
 
 /// The services on the client port.

@@ -3,7 +3,7 @@
 //! A call costs no task and no channel: its future is polled here, and a batch of answers wakes the connection once and
 //! leaves with one write. What may be slow or long gets a task of its own from whoever opens it.
 
-use super::gathered::{Gathering, gather};
+use super::gathered::{Gathered, Gathering, gather};
 use super::{Error, Limits, stopped};
 use crate::config::Keepalive;
 use crate::config::limits::{
@@ -11,9 +11,9 @@ use crate::config::limits::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
 use std::future::poll_fn;
@@ -24,17 +24,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+/// Why a connection ends whose client answers no ping.
+const SILENT: &str = "a ping was not answered in time";
+
 /// What answers the streams of one connection.
 pub trait Streams: Send + 'static {
     /// Takes a new stream. The returned future is polled by the connection, between its other streams, until it is done;
     /// it must not compute for long. `None`: the stream is answered already, or has a task of its own.
     ///
     /// - Shape: dropping the future or its task resets the stream, unless it is answered.
-    fn open(
-        &mut self,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-    ) -> Option<impl Future<Output = ()> + Send + use<Self>>;
+    fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Option<BoxFuture<'static, ()>>;
 }
 
 /// Serves a connection until its client leaves, or until its streams have ended after `shutdown` turned true.
@@ -51,20 +50,8 @@ where
     S: Streams,
 {
     let (io, gathering) = gather(io);
-    let handshake = async {
-        let mut handshake = std::pin::pin!(builder(limits).handshake::<_, Bytes>(io));
-        poll_fn(|cx| {
-            let done = handshake.as_mut().poll(cx);
-            // The library waits for the client's answer to what is still gathered.
-            match gathering.flush(cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(Error::from(error))),
-                _ => done.map_err(Error::from),
-            }
-        })
-        .await
-    };
     let mut connection = tokio::select! {
-        connection = handshake => connection?,
+        connection = handshake(io, &gathering, limits) => connection?,
         () = stopped(&mut shutdown) => return Ok(()),
     };
     let pings = connection.ping_pong().expect("it is asked for once");
@@ -108,7 +95,7 @@ where
                 }
             };
             if let Some(ended) = ended {
-                return Poll::Ready(ended);
+                return Poll::Ready(if is_silent { Err(SILENT.into()) } else { ended });
             }
             if is_new {
                 nudge.arm(cx);
@@ -117,9 +104,26 @@ where
             return match gathering.flush(cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
                 // Who does not answer may not read either: nobody waits until the rest has left.
-                _ if is_silent => Poll::Ready(Err("a ping was not answered in time".into())),
+                _ if is_silent => Poll::Ready(Err(SILENT.into())),
                 _ => Poll::Pending,
             };
+        }
+    })
+    .await
+}
+
+async fn handshake<I: AsyncRead + AsyncWrite + Unpin>(
+    io: Gathered<I>,
+    gathering: &Gathering<I>,
+    limits: Limits,
+) -> Result<Connection<Gathered<I>, Bytes>, Error> {
+    let mut handshake = builder(limits).handshake(io);
+    poll_fn(|cx| {
+        let done = handshake.poll_unpin(cx);
+        // The library waits for the client's answer to what is still gathered.
+        match gathering.flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            _ => done.map_err(Error::from),
         }
     })
     .await

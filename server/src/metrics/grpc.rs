@@ -5,6 +5,7 @@
 
 use super::names::{Network, Server};
 use crate::config::limits::CLIENT_VERSIONS_MAX;
+use crate::grpc::metadata::CLIENT_API_VERSION;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
@@ -218,7 +219,7 @@ impl Client {
     pub fn begin(&mut self, path: &str, headers: &HeaderMap) -> Option<Counted> {
         let method = self.calls.method(path)?.clone();
         method.started.inc();
-        match headers.get("client-api-version").map(|version| std::str::from_utf8(version.as_bytes())) {
+        match headers.get(CLIENT_API_VERSION).map(|version| std::str::from_utf8(version.as_bytes())) {
             // A version that is no text is refused by the service; it must not become a label.
             Some(Err(_)) => {}
             Some(Ok(version)) => self.request(method.stream, Some(version)),
@@ -333,10 +334,7 @@ mod tests {
         }
 
         fn begin(&self, path: &str) -> Option<Counted> {
-            let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static("client-api-version"),
-                http::HeaderValue::from_static("3.7"),
-            )]);
+            let headers = HeaderMap::from_iter([(CLIENT_API_VERSION, http::HeaderValue::from_static("3.7"))]);
             self.calls.client().begin(path, &headers)
         }
 
@@ -406,8 +404,7 @@ mod tests {
         let rig = Rig::new(false);
         let mut client = rig.calls.client();
         let told = |version: &'static [u8]| {
-            let name = http::HeaderName::from_static("client-api-version");
-            HeaderMap::from_iter([(name, http::HeaderValue::from_bytes(version).unwrap())])
+            HeaderMap::from_iter([(CLIENT_API_VERSION, http::HeaderValue::from_bytes(version).unwrap())])
         };
         for headers in [told(b"3.5"), told(b"3.5"), HeaderMap::new(), told(b"3.6"), told(b"\xff"), told(b"3.5")] {
             client.begin("/etcdserverpb.KV/Put", &headers).unwrap();

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::listen::Limits;
-use futures_util::future::BoxFuture;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -15,11 +14,7 @@ impl<F> Streams for Each<F>
 where
     F: FnMut(Request<RecvStream>, SendResponse<Bytes>) -> Option<BoxFuture<'static, ()>> + Send + 'static,
 {
-    fn open(
-        &mut self,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-    ) -> Option<impl Future<Output = ()> + Send + use<F>> {
+    fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Option<BoxFuture<'static, ()>> {
         (self.0)(request, respond)
     }
 }

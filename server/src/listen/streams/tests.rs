@@ -94,7 +94,8 @@ async fn an_idle_connection_ends_with_the_server() {
     let (served, _) = start_waiting(far);
     let client = client(near).await;
     drop(served.stop);
-    served.ended.await.unwrap().unwrap();
+    // The client may close the pipe before it has read the farewell.
+    let _ = served.ended.await.unwrap();
     drop(client);
 }
 
@@ -283,7 +284,15 @@ async fn answers_that_are_ready_together_leave_with_one_write() {
 #[tokio::test]
 async fn a_thousand_calls_at_once_are_all_answered() {
     let (near, far) = pipe();
-    let (served, go) = start_waiting(far);
+    let go = Arc::<Notify>::default();
+    let told = go.clone();
+    let served = start(far, move |_, mut respond| {
+        let told = told.clone().notified_owned();
+        Some(Box::pin(async move {
+            told.await;
+            respond.send_response(Response::new(()), true).unwrap();
+        }))
+    });
     let mut client = client(near).await;
     let answers: Vec<_> = (0..1_000).map(|_| ask(&mut client)).collect();
     while Arc::strong_count(&go) < 2 + answers.len() {
@@ -291,7 +300,7 @@ async fn a_thousand_calls_at_once_are_all_answered() {
     }
     go.notify_waiters();
     for answer in answers {
-        assert_eq!(text(answer).await, "done");
+        assert_eq!(answer.await.unwrap().status(), 200);
     }
     drop(served);
 }
