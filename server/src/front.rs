@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::config::urls::Url;
 use crate::http::{Shared, client_router, metrics_router, peer_router};
 use crate::limits::PEER_STREAMS_MAX;
-use crate::listen::{Grpc, Handlers, Limits, Listener, serve};
+use crate::listen::{Handlers, Http2, Limits, Listener, serve};
 use axum::Router;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,7 +35,7 @@ impl Group {
         Self { shutdown: watch::Sender::new(false), served: Vec::new() }
     }
 
-    fn serve<S: Grpc>(&mut self, listener: Listener, handlers: Handlers<S>, limits: Limits) {
+    fn serve<S: Http2>(&mut self, listener: Listener, handlers: Handlers<S>, limits: Limits) {
         self.served.push(serve(listener, handlers, limits, self.shutdown.subscribe()));
     }
 
@@ -78,10 +78,10 @@ impl Front {
     }
 
     /// Serves peers and metrics, which must answer before the member can: without its peers it never could.
-    pub fn serve_peers<S: Grpc>(&mut self, shared: &Shared, grpc: S) {
+    pub fn serve_peers<S: Http2>(&mut self, shared: &Shared, grpc: S) {
         for listener in std::mem::take(&mut self.peers) {
             tracing::info!(address = listener.address(), "serving peer traffic insecurely");
-            let handlers = Handlers { http: Some(peer_router(shared.clone())), grpc: Some(grpc.clone()) };
+            let handlers = Handlers { http: Some(peer_router(shared.clone())), http2: Some(grpc.clone()) };
             let limits = Limits { max_concurrent_streams: PEER_STREAMS_MAX, ..self.limits };
             self.inner.serve(listener, handlers, limits);
         }
@@ -94,12 +94,13 @@ impl Front {
     /// Serves clients; a second call finds nothing more to serve.
     ///
     /// - Shape: `grpc` answers every HTTP/2 request of the client URLs, unknown methods included.
-    pub fn serve_clients<S: Grpc>(&mut self, shared: &Shared, grpc: S) {
+    pub fn serve_clients<S: Http2>(&mut self, shared: &Shared, grpc: S) {
         let together = self.client_http.is_empty();
         for listener in std::mem::take(&mut self.clients) {
             let traffic = if together { "grpc+http" } else { "grpc" };
             tracing::info!(traffic, address = listener.address(), "serving client traffic insecurely");
-            let handlers = Handlers { http: together.then(|| client_router(shared.clone())), grpc: Some(grpc.clone()) };
+            let handlers =
+                Handlers { http: together.then(|| client_router(shared.clone())), http2: Some(grpc.clone()) };
             self.outer.serve(listener, handlers, self.limits);
         }
         for listener in std::mem::take(&mut self.client_http) {
@@ -126,5 +127,5 @@ impl Front {
 }
 
 fn http_only(router: Router) -> Handlers<Router> {
-    Handlers { http: Some(router), grpc: None }
+    Handlers { http: Some(router), http2: None }
 }

@@ -2,21 +2,18 @@
 //!
 //! Without TLS a client tells which one it speaks by its first bytes, as etcd's multiplexer has it.
 
-use crate::config::limits::{
-    ACCEPT_RETRY, BACKLOG, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT,
-    PENDING_RESETS_MAX, SEND_BUFFER_BYTES, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, TCP_KEEPALIVE,
-};
+mod gathered;
+mod library;
+mod preface;
+pub mod streams;
+
+use crate::config::limits::{ACCEPT_RETRY, BACKLOG, CONNECTIONS_MAX, SHUTDOWN_GRACE, TCP_KEEPALIVE};
 use crate::config::urls::Url;
 use crate::config::{Config, Keepalive, SocketOptions};
 use anyhow::{Context, bail};
 use axum::Router;
-use axum::body::Body;
-use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use preface::Rewound;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +24,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tower::{Service, ServiceExt};
 
 /// A socket that accepts connections. A unix socket's file goes when it is dropped.
 #[derive(Debug)]
@@ -118,15 +114,29 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     std::fs::remove_file(path).with_context(|| format!("remove the stale socket {}", path.display()))
 }
 
-/// Who answers on a listener: HTTP/1 requests go to `http`, HTTP/2 ones to `grpc`; a protocol without a handler is
-/// not spoken.
+/// Who answers on a listener: HTTP/1 requests go to `http`, HTTP/2 connections to `http2`; a protocol without a handler
+/// is not spoken.
 #[derive(Clone, Debug)]
 pub struct Handlers<S> {
     /// For HTTP/1.
     pub http: Option<Router>,
     /// For HTTP/2.
-    pub grpc: Option<S>,
+    pub http2: Option<S>,
 }
+
+/// How an HTTP/2 connection is served.
+pub trait Http2: Clone + Send + Sync + 'static {
+    /// Serves a connection until its client leaves, or until its streams have ended after `shutdown` turned true.
+    fn serve(
+        self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        limits: Limits,
+        shutdown: watch::Receiver<bool>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// How a connection ends, if not in order.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
@@ -144,60 +154,23 @@ impl Limits {
     }
 }
 
-/// What a gRPC handler must be.
-pub trait Grpc:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
-{
-}
-
-impl<S> Grpc for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// Serves a listener until `shutdown` turns true (or its sender is gone), then lets open calls end for a moment; the
 /// handle ends when every connection has.
-pub fn serve<S: Grpc>(
+pub fn serve<S: Http2>(
     listener: Listener,
     handlers: Handlers<S>,
     limits: Limits,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    tokio::spawn(accept_loop(listener, handlers, builder(limits), shutdown))
+    tokio::spawn(accept_loop(listener, handlers, limits, shutdown))
 }
 
-fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.max_concurrent_streams)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .keep_alive_interval(limits.keepalive.interval)
-        .keep_alive_timeout(limits.keepalive.timeout);
-    builder
-}
-
-async fn accept_loop<S: Grpc>(
+async fn accept_loop<S: Http2>(
     listener: Listener,
     handlers: Handlers<S>,
-    builder: auto::Builder<TokioExecutor>,
+    limits: Limits,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let builder = match (&handlers.http, &handlers.grpc) {
-        (None, Some(_)) => builder.http2_only(),
-        (Some(_), None) => builder.http1_only(),
-        _ => builder,
-    };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -211,11 +184,11 @@ async fn accept_loop<S: Grpc>(
             Some(_) = connections.join_next() => {}
             (place, accepted) = place => match accepted {
                 Ok(stream) => {
-                    let (builder, handlers, shutdown) = (builder.clone(), handlers.clone(), shutdown.clone());
+                    let (handlers, shutdown) = (handlers.clone(), shutdown.clone());
                     connections.spawn(async move {
                         let result = match stream {
-                            Stream::Tcp(stream) => connection(stream, builder, handlers, shutdown).await,
-                            Stream::Unix(stream) => connection(stream, builder, handlers, shutdown).await,
+                            Stream::Tcp(stream) => connection(stream, handlers, limits, shutdown).await,
+                            Stream::Unix(stream) => connection(stream, handlers, limits, shutdown).await,
                         };
                         if let Err(error) = result {
                             tracing::debug!(%error, "connection ended");
@@ -243,34 +216,29 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn connection<S: Grpc>(
+async fn connection<S: Http2>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    builder: auto::Builder<TokioExecutor>,
     handlers: Handlers<S>,
+    limits: Limits,
     mut shutdown: watch::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| answer(handlers.clone(), request));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = stopped(&mut shutdown) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
-}
-
-async fn answer<S: Grpc>(handlers: Handlers<S>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let is_http2 = request.version() == Version::HTTP_2;
-    let request = request.map(Body::new);
-    match (handlers.http, handlers.grpc) {
-        (_, Some(grpc)) if is_http2 => grpc.oneshot(request).await,
-        (Some(http), _) if !is_http2 => http.oneshot(request).await,
-        _ => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-            Ok(response)
+) -> Result<(), Error> {
+    let (http, http2, stream) = match (handlers.http, handlers.http2) {
+        (Some(http), Some(http2)) => {
+            let sniffed = tokio::select! {
+                sniffed = preface::sniff(stream) => sniffed?,
+                () = stopped(&mut shutdown) => return Ok(()),
+            };
+            match sniffed {
+                (preface::Protocol::Http1, stream) => (Some(http), None, stream),
+                (preface::Protocol::Http2, stream) => (None, Some(http2), stream),
+            }
         }
+        (http, http2) => (http, http2, Rewound::untouched(stream)),
+    };
+    match (http, http2) {
+        (Some(http), _) => library::http1(stream, http, shutdown).await,
+        (None, Some(http2)) => http2.serve(stream, limits, shutdown).await,
+        (None, None) => Ok(()),
     }
 }
 

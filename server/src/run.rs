@@ -165,8 +165,8 @@ impl Life<'_> {
             ),
         };
         self.seat.serve(grpc::Server { node: node.clone(), options });
-        let router = self.around.metrics.grpc.count(grpc::router(self.seat.clone()));
-        self.front.serve_clients(&self.shared, router);
+        let service = grpc::Service::new(self.seat.clone(), self.around.metrics.grpc.clone());
+        self.front.serve_clients(&self.shared, service);
         tracing::info!(addresses = self.front.client_addresses().join(","), "ready to serve client requests");
     }
 

@@ -29,6 +29,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// waits (hyper: 400 KiB, which a hundred lists multiply).
 pub const SEND_BUFFER_BYTES: usize = 64 << 10;
 
+/// Bytes that one HTTP/2 connection gathers into one write to the system; beyond, it writes at once.
+pub const GATHERED_BYTES_MAX: usize = 64 << 10;
+
 /// Idle time after which the system probes a TCP connection, so that a vanished client's is closed in the end.
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 

@@ -4,21 +4,19 @@
 //! HTTP nor this file, so that a hot method can be given another transport.
 
 use crate::grpc::Server;
-use crate::grpc::frame::{self, Messages};
+use crate::grpc::answer::{Answer, Ended, Pieces};
+use crate::grpc::frame::{self, Body, Messages};
+use crate::grpc::limits::SHARED_TASK_BYTES_MAX;
 use crate::grpc::metadata::{Kind, Metadata};
 use crate::grpc::range_body::{self, Piece};
-use crate::grpc::status::{self, Status};
+use crate::grpc::status::Status;
 use crate::node::RangeReply;
-use axum::body::Body;
-use bytes::Bytes;
-use futures_util::Stream;
-use http::{HeaderMap, Request, Response, header};
-use http_body::Frame;
+use http::HeaderMap;
+use mechi_proto::etcdserverpb::RangeRequest;
 use mechi_replica::outcome::Error;
 use prost::Message;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// A call whose method is known, not yet read.
@@ -26,142 +24,153 @@ pub struct Call {
     server: Arc<Server>,
     headers: HeaderMap,
     body: Body,
+    answer: Answer,
 }
 
 impl Call {
     /// Takes the request of a known method.
-    pub fn new(server: Arc<Server>, request: Request<Body>) -> Self {
-        let (parts, body) = request.into_parts();
-        Self { server, headers: parts.headers, body }
+    pub fn new(server: Arc<Server>, headers: HeaderMap, body: Body, answer: Answer) -> Self {
+        Self { server, headers, body, answer }
+    }
+
+    /// Ends the call before it is read.
+    pub fn refuse(self, status: &Status) {
+        self.answer.refuse(status);
     }
 
     /// Runs a method with one message each way.
-    pub async fn unary<Q, A, H, F>(self, handler: H) -> Response<Body>
+    pub async fn unary<Q, A, H, F>(self, handler: H)
     where
         Q: Message + Default,
-        A: Message,
+        A: Message + 'static,
         H: FnOnce(Arc<Server>, Q) -> F,
         F: Future<Output = Result<A, Status>>,
     {
-        match self.one(Kind::Unary, handler).await.and_then(|answer| frame::encode(&answer)) {
-            Ok(message) => message_response(message),
-            Err(status) => status.response(),
+        let Some((request, mut asked)) = self.read().await else { return };
+        let work = pin!(handler(asked.server.clone(), request));
+        match asked.answer.unless_over(asked.deadline, work).await {
+            None => {}
+            Some(Err(status)) => asked.answer.refuse(&status),
+            Some(Ok(answer)) if answer.encoded_len() <= SHARED_TASK_BYTES_MAX => asked.message(&answer),
+            // A long message takes its time to be written.
+            Some(Ok(answer)) => drop(tokio::spawn(async move { asked.message(&answer) })),
         }
     }
 
-    /// Runs `KV.Range`, whose answer may be too big to be built: it streams then under the client's flow control.
-    pub async fn range<H, F, Q>(self, handler: H) -> Response<Body>
+    /// Runs `KV.Range`. One key is answered by the task that runs this, more by a task of their own.
+    pub async fn range<H, F>(self, handler: H)
     where
-        Q: Message + Default,
-        H: FnOnce(Arc<Server>, Q) -> F,
-        F: Future<Output = Result<RangeReply, Status>>,
+        H: FnOnce(Arc<Server>, RangeRequest) -> F,
+        F: Future<Output = Result<RangeReply, Status>> + Send + 'static,
     {
-        let server = self.server.clone();
-        let answer = match self.one(Kind::Unary, handler).await {
-            Ok(reply) => range_body::message(server.node.header(reply.revision), reply),
-            Err(status) => Err(status),
-        };
-        match answer {
-            Ok(Piece::Whole(message)) => message_response(message),
-            Ok(Piece::Stream(pieces)) => stream_response(Streaming { pieces, ended: None, done: false }),
-            Err(status) => status.response(),
+        let Some((request, asked)) = self.read::<RangeRequest>().await else { return };
+        let is_single = request.range_end.is_empty();
+        let work = handler(asked.server.clone(), request);
+        if is_single {
+            asked.range(work).await;
+        } else {
+            tokio::spawn(asked.range(work));
         }
     }
 
     /// Runs a method with one request and a stream of answers, each a frame in wire form.
-    pub async fn server_stream<Q, H, F>(self, handler: H) -> Response<Body>
+    pub async fn server_stream<Q, H, F>(self, handler: H)
     where
         Q: Message + Default,
         H: FnOnce(Arc<Server>, Q) -> F,
         F: Future<Output = Result<Pieces, Status>>,
     {
         self.streaming(Kind::ServerStream, async |server, mut messages| handler(server, messages.only().await?).await)
-            .await
+            .await;
     }
 
     /// Runs a method with a stream each way.
-    pub async fn bidi_stream<H, F>(self, handler: H) -> Response<Body>
+    pub async fn bidi_stream<H, F>(self, handler: H)
     where
         H: FnOnce(Arc<Server>, Messages) -> F,
         F: Future<Output = Result<Pieces, Status>>,
     {
-        self.streaming(Kind::BidiStream, handler).await
+        self.streaming(Kind::BidiStream, handler).await;
     }
 
-    /// Reads the one message, then checks the headers (in grpc-go's order), then calls the handler.
-    async fn one<Q, A, H, F>(self, kind: Kind, handler: H) -> Result<A, Status>
-    where
-        Q: Message + Default,
-        H: FnOnce(Arc<Server>, Q) -> F,
-        F: Future<Output = Result<A, Status>>,
-    {
-        let metadata = Metadata::read(&self.headers, Instant::now())?;
-        let deadline = metadata.deadline;
-        let call = async move {
-            let request =
-                Messages::new(kind, &self.headers, self.body, self.server.options.message_bytes_max()).only().await?;
-            metadata.check(&self.server.node)?;
-            handler(self.server, request).await
+    /// Reads the one message, then checks the headers, in grpc-go's order; `None` if the call is over already.
+    async fn read<Q: Message + Default>(mut self) -> Option<(Q, Asked)> {
+        let metadata = match Metadata::read(&self.headers, Instant::now) {
+            Ok(metadata) => metadata,
+            Err(status) => {
+                self.answer.refuse(&status);
+                return None;
+            }
         };
-        match deadline {
-            None => call.await,
-            // A timer is too coarse for what is over before it begins.
-            Some(deadline) if deadline <= Instant::now() => Err(Status::deadline()),
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), call).await.unwrap_or_else(|_| Err(Status::deadline()))
+        let bytes_max = self.server.options.message_bytes_max();
+        let mut messages =
+            Messages::new(Kind::Unary, &self.headers, self.body, bytes_max).counted_by(self.answer.method());
+        drop(self.headers);
+        let request = self.answer.unless_over(metadata.deadline, pin!(messages.only())).await?;
+        match request.and_then(|request| metadata.check(&self.server.node).map(|()| request)) {
+            Ok(request) => {
+                Some((request, Asked { server: self.server, deadline: metadata.deadline, answer: self.answer }))
+            }
+            Err(status) => {
+                self.answer.refuse(&status);
+                None
             }
         }
     }
 
-    async fn streaming<H, F>(self, kind: Kind, handler: H) -> Response<Body>
+    async fn streaming<H, F>(self, kind: Kind, handler: H)
     where
         H: FnOnce(Arc<Server>, Messages) -> F,
         F: Future<Output = Result<Pieces, Status>>,
     {
+        let Self { server, headers, body, mut answer } = self;
+        let method = answer.method();
         let started = async {
-            let metadata = Metadata::read(&self.headers, Instant::now())?;
-            metadata.check(&self.server.node)?;
-            let messages = Messages::new(kind, &self.headers, self.body, self.server.options.message_bytes_max());
-            let mut ended: Ended = Box::pin(ended(self.server.clone(), metadata));
+            let metadata = Metadata::read(&headers, Instant::now)?;
+            metadata.check(&server.node)?;
+            let messages = Messages::new(kind, &headers, body, server.options.message_bytes_max()).counted_by(method);
+            let mut ended: Ended = Box::pin(ended(server.clone(), metadata));
             let pieces = tokio::select! {
                 biased;
-                pieces = handler(self.server, messages) => pieces?,
+                pieces = handler(server, messages) => pieces?,
                 status = &mut ended => return Err(status),
             };
             Ok((pieces, ended))
         };
-        match started.await {
-            Ok((pieces, ended)) => stream_response(Streaming { pieces, ended: Some(ended), done: false }),
-            Err(status) => status.response(),
+        match answer.unless_over(None, pin!(started)).await {
+            None => {}
+            Some(Ok((pieces, ended))) => answer.stream(pieces, Some(ended)).await,
+            Some(Err(status)) => answer.refuse(&status),
         }
     }
 }
 
-/// The answers of a stream in wire form, frames and parts of frames; an error ends the stream with its status.
-pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, End>> + Send>>;
-
-/// How a stream of pieces fails.
-#[derive(Debug)]
-pub enum End {
-    /// Between two messages: the status goes into the trailers.
-    Status(Status),
-    /// Within a message: only a reset tells the client that the rest will not come.
-    Reset(String),
+/// A call whose one message was read and whose headers were checked.
+struct Asked {
+    server: Arc<Server>,
+    deadline: Option<Instant>,
+    answer: Answer,
 }
 
-impl From<Status> for End {
-    fn from(status: Status) -> Self {
-        Self::Status(status)
+impl Asked {
+    /// The answer may be too big to be built: it streams then under the client's flow control.
+    async fn range(mut self, work: impl Future<Output = Result<RangeReply, Status>>) {
+        let Some(reply) = self.answer.unless_over(self.deadline, pin!(work)).await else { return };
+        let node = &self.server.node;
+        match reply.and_then(|reply| range_body::message(node.header(reply.revision), reply)) {
+            Ok(Piece::Whole(message)) => self.answer.message(message),
+            Ok(Piece::Stream(pieces)) => drop(tokio::spawn(self.answer.stream(pieces, None))),
+            Err(status) => self.answer.refuse(&status),
+        }
+    }
+
+    fn message(self, message: &impl Message) {
+        match frame::encode(message) {
+            Ok(message) => self.answer.message(message),
+            Err(status) => self.answer.refuse(&status),
+        }
     }
 }
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::Status(error.into())
-    }
-}
-
-type Ended = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// Resolves when a stream must end whatever its handler does.
 async fn ended(server: Arc<Server>, metadata: Metadata) -> Status {
@@ -176,172 +185,5 @@ async fn ended(server: Arc<Server>, metadata: Metadata) -> Status {
         () = server.node.stopping() => Error::Stopped.into(),
         () = server.node.leaderless(), if metadata.requires_leader => Error::NoLeader.into(),
         () = deadline => Status::deadline(),
-    }
-}
-
-fn respond(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, status::CONTENT_TYPE);
-    response
-}
-
-fn message_response(message: Bytes) -> Response<Body> {
-    respond(Body::new(Single { message: Some(message), ended: false }))
-}
-
-fn stream_response(body: Streaming) -> Response<Body> {
-    respond(Body::new(body))
-}
-
-/// One message and the trailers of success.
-struct Single {
-    message: Option<Bytes>,
-    ended: bool,
-}
-
-impl http_body::Body for Single {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(message) = self.message.take() {
-            return Poll::Ready(Some(Ok(Frame::data(message))));
-        }
-        if std::mem::replace(&mut self.ended, true) {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Ok(Frame::trailers(status::ok_trailers()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
-    }
-}
-
-/// Pieces as they come, then the trailers; ends early when `ended` says so.
-struct Streaming {
-    pieces: Pieces,
-    ended: Option<Ended>,
-    /// Set once the trailers are out, or the stream is broken off.
-    done: bool,
-}
-
-impl http_body::Body for Streaming {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let this = &mut *self;
-        if this.done {
-            return Poll::Ready(None);
-        }
-        if let Some(ended) = &mut this.ended
-            && let Poll::Ready(status) = ended.as_mut().poll(cx)
-        {
-            this.done = true;
-            return Poll::Ready(Some(Ok(Frame::trailers(status.trailers()))));
-        }
-        let piece = std::task::ready!(this.pieces.as_mut().poll_next(cx));
-        this.done = !matches!(piece, Some(Ok(_)));
-        Poll::Ready(Some(match piece {
-            Some(Ok(piece)) => Ok(Frame::data(piece)),
-            Some(Err(End::Status(status))) => Ok(Frame::trailers(status.trailers())),
-            Some(Err(End::Reset(why))) => Err(BrokenOff(why)),
-            None => Ok(Frame::trailers(status::ok_trailers())),
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.done
-    }
-}
-
-/// An answer that had to stop within a message; hyper resets the stream for it.
-#[derive(Debug, thiserror::Error)]
-#[error("answer broken off: {0}")]
-struct BrokenOff(String);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::grpc::status::Code;
-    use axum::Router;
-    use futures_util::stream;
-    use mechi_proto::etcdserverpb as pb;
-    use mechi_proto::etcdserverpb::kv_client::KvClient;
-    use tonic::transport::{Channel, Endpoint};
-
-    /// Serves `answer` to every call; gives a real client over a real connection.
-    async fn serve<A>(answer: A) -> KvClient<Channel>
-    where
-        A: Fn() -> Response<Body> + Clone + Send + Sync + 'static,
-    {
-        let router = Router::new().fallback(async move || answer());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        KvClient::new(Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
-    }
-
-    fn piece(count: i64) -> Result<Bytes, End> {
-        let range_response = Some(pb::RangeResponse { count, ..Default::default() });
-        Ok(frame::encode(&pb::RangeStreamResponse { range_response }).unwrap())
-    }
-
-    fn streaming(
-        pieces: impl Stream<Item = Result<Bytes, End>> + Send + 'static,
-        ended: Option<Ended>,
-    ) -> Response<Body> {
-        stream_response(Streaming { pieces: Box::pin(pieces), ended, done: false })
-    }
-
-    #[tokio::test]
-    async fn a_message_reaches_a_real_client() {
-        let mut client = serve(|| {
-            let header = Some(pb::ResponseHeader { revision: 7, ..Default::default() });
-            message_response(frame::encode(&pb::PutResponse { header, prev_kv: None }).unwrap())
-        })
-        .await;
-        let response = client.put(pb::PutRequest::default()).await.unwrap().into_inner();
-        assert_eq!(response.header.unwrap().revision, 7);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_reaches_a_real_client() {
-        let mut client = serve(|| Status::from(Error::NoSpace).response()).await;
-        let refused = client.put(pb::PutRequest::default()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert_eq!(refused.message(), "etcdserver: mvcc: database space exceeded");
-    }
-
-    #[tokio::test]
-    async fn a_stream_ends_with_its_messages_and_its_status() {
-        let mut client =
-            serve(|| streaming(stream::iter([piece(1), piece(2), Err(Error::Compacted.into())]), None)).await;
-        let mut stream = client.range_stream(pb::RangeRequest::default()).await.unwrap().into_inner();
-        for count in [1, 2] {
-            assert_eq!(stream.message().await.unwrap().unwrap().range_response.unwrap().count, count);
-        }
-        assert_eq!(stream.message().await.unwrap_err().code(), Code::OutOfRange);
-    }
-
-    #[tokio::test]
-    async fn an_answer_broken_off_within_a_message_is_an_error_and_never_a_short_answer() {
-        let mut client = serve(|| {
-            let half = piece(1).unwrap().slice(..6);
-            streaming(stream::iter([Ok(half), Err(End::Reset("the disk is gone".into()))]), None)
-        })
-        .await;
-        assert_eq!(client.range(pb::RangeRequest::default()).await.unwrap_err().code(), Code::Internal);
-    }
-
-    #[tokio::test]
-    async fn what_ends_all_streams_ends_a_silent_one() {
-        let mut client = serve(|| streaming(stream::pending(), Some(Box::pin(async { Error::NoLeader.into() })))).await;
-        let refused = match client.range_stream(pb::RangeRequest::default()).await {
-            Ok(stream) => stream.into_inner().message().await.unwrap_err(),
-            Err(refused) => refused,
-        };
-        assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "etcdserver: no leader"));
     }
 }

@@ -1,21 +1,51 @@
 //! gRPC's framing: five bytes of flag and length before each message, read under a limit.
 
 use crate::grpc::limits::ANSWER_BYTES_MAX;
-use crate::grpc::metadata::Kind;
+use crate::grpc::metadata::{ENCODING, Kind};
 use crate::grpc::status::Status;
-use axum::body::Body;
+use crate::metrics::grpc::Method;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
+use h2::{Reason, RecvStream};
 use http::HeaderMap;
-use http_body_util::BodyExt;
 use prost::Message;
 use std::io::Read;
+use std::sync::Arc;
 
 /// Bytes before each message: one of flags, four of length.
 pub const PREFIX_BYTES: usize = 5;
 
 /// The prefix's flag of a message that is compressed.
 const COMPRESSED: u8 = 1;
+
+/// A request's bytes as they come.
+pub enum Body {
+    /// From a client.
+    Stream(RecvStream),
+    /// From a test.
+    #[cfg(test)]
+    Chunks(std::collections::VecDeque<Bytes>),
+}
+
+impl Body {
+    /// Waits for more; `None` at the end. What is returned no longer counts against the client's window.
+    async fn next(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        match self {
+            Self::Stream(stream) => match stream.data().await? {
+                Ok(data) => {
+                    // A stream that is closed meanwhile has given its window back.
+                    let _ = stream.flow_control().release_capacity(data.len());
+                    Some(Ok(data))
+                }
+                // The client wants no more, and says that nothing is wrong.
+                Err(error) if error.reason() == Some(Reason::NO_ERROR) => None,
+                Err(error) => Some(Err(error)),
+            },
+            #[cfg(test)]
+            Self::Chunks(chunks) => chunks.pop_front().map(Ok),
+        }
+    }
+}
 
 /// The messages of one request, in order.
 ///
@@ -31,13 +61,21 @@ pub struct Messages {
     encoding: Option<String>,
     /// Refusals of a unary call's message are worded otherwise than those of a stream's.
     streaming: bool,
+    /// Where messages are counted.
+    counted: Option<Arc<Method>>,
 }
 
 impl Messages {
     /// Reads `body` under a limit of `bytes_max` per message, compressed and not; `headers` name the compression.
     pub fn new(kind: Kind, headers: &HeaderMap, body: Body, bytes_max: usize) -> Self {
-        let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding, streaming: kind != Kind::Unary }
+        let encoding = headers.get(ENCODING).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let streaming = kind != Kind::Unary;
+        Self { body, chunk: Bytes::new(), torn: BytesMut::new(), bytes_max, encoding, streaming, counted: None }
+    }
+
+    /// Counts the messages that are read.
+    pub fn counted_by(self, method: Option<Arc<Method>>) -> Self {
+        Self { counted: method, ..self }
     }
 
     /// Waits for the next message; `None` once the client has sent its last. Safe to drop and call again.
@@ -49,12 +87,10 @@ impl Messages {
             if let Some(message) = self.take()? {
                 return Ok(Some(message));
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        debug_assert!(self.chunk.is_empty(), "take() leaves nothing");
-                        self.chunk = data;
-                    }
+            match self.body.next().await {
+                Some(Ok(data)) => {
+                    debug_assert!(self.chunk.is_empty(), "take() leaves nothing");
+                    self.chunk = data;
                 }
                 // The client reset the stream or its connection broke.
                 Some(Err(_)) => return Err(Status::canceled()),
@@ -121,6 +157,9 @@ impl Messages {
     fn unframe(&self, mut frame: Bytes) -> Result<Bytes, Status> {
         let flag = frame.get_u8();
         frame.advance(PREFIX_BYTES - 1);
+        if let Some(method) = &self.counted {
+            method.received(frame.len());
+        }
         if flag == COMPRESSED { unpack(&frame, self.bytes_max) } else { Ok(frame) }
     }
 }
@@ -165,16 +204,13 @@ pub fn encode<M: Message>(message: &M) -> Result<Bytes, Status> {
 mod tests {
     use super::*;
     use crate::grpc::status::Code;
-    use futures_util::{FutureExt, stream};
-    use http_body::Frame;
-    use http_body_util::StreamBody;
+    use futures_util::FutureExt;
     use mechi_proto::etcdserverpb as pb;
     use proptest::prelude::*;
     use std::io::Write;
 
     fn messages(chunks: Vec<Bytes>, bytes_max: usize) -> Messages {
-        let frames = stream::iter(chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk))));
-        Messages::new(Kind::Unary, &HeaderMap::new(), Body::new(StreamBody::new(frames)), bytes_max)
+        Messages::new(Kind::Unary, &HeaderMap::new(), Body::Chunks(chunks.into()), bytes_max)
     }
 
     fn framed(message: &[u8]) -> Vec<u8> {

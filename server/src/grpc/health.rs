@@ -1,6 +1,6 @@
 //! The standard gRPC health service; as with etcd, only the server as a whole (the empty name) is known.
 
-use crate::grpc::call::{End, Pieces};
+use crate::grpc::answer::{End, Pieces};
 use crate::grpc::status::Status;
 use crate::grpc::{Server, frame};
 use futures_util::{StreamExt, stream};

@@ -1,6 +1,6 @@
 //! The KV service: checks a request, hands it to the node, completes the answer's header.
 
-use crate::grpc::call::{End, Pieces};
+use crate::grpc::answer::{End, Pieces};
 use crate::grpc::limits::STREAM_FIRST_CHUNK_KEYS;
 use crate::grpc::range_body::{self, Chunks};
 use crate::grpc::status::Status;

@@ -1,6 +1,6 @@
 //! The Lease service: ids and the shortest TTL are chosen here, everything else through the log or by the lessor.
 
-use crate::grpc::call::{End, Pieces};
+use crate::grpc::answer::{End, Pieces};
 use crate::grpc::frame::Messages;
 use crate::grpc::kv::unexpected;
 use crate::grpc::limits::KEEP_ALIVES_IN_FLIGHT;

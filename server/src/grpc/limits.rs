@@ -7,6 +7,9 @@ pub const ANSWER_BYTES_MAX: u64 = i32::MAX as u64;
 /// Bytes that one step of a large answer asks of its reader: what one slow client holds besides its flow-control window.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Bytes of an answer that the connection's own task encodes, between its other calls; a longer one gets a task.
+pub const SHARED_TASK_BYTES_MAX: usize = 64 * 1024;
+
 /// Pieces up to this many bytes are copied into a common buffer; longer ones travel as they are, uncopied.
 pub const COPY_BYTES_MAX: usize = 16 * 1024;
 

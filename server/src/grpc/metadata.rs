@@ -3,9 +3,16 @@
 use crate::grpc::limits::TIMEOUT_DIGITS_MAX;
 use crate::grpc::status::Status;
 use crate::node::Node;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use mechi_replica::outcome::Error;
 use std::time::{Duration, Instant};
+
+/// What a client speaks, as etcd's clients tell.
+pub const CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
+/// How a message that is marked as compressed is.
+pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
 
 /// The shapes of gRPC calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +35,18 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Reads the headers of a call that came in at `now`.
+    /// Reads the headers of a call that came in `now`.
     ///
     /// - Errors: a malformed `grpc-timeout`, as grpc-go refuses it, before the message is read.
-    pub fn read(headers: &HeaderMap, now: Instant) -> Result<Self, Status> {
+    pub fn read(headers: &HeaderMap, now: impl FnOnce() -> Instant) -> Result<Self, Status> {
         let version_is_text =
-            headers.get("client-api-version").is_none_or(|value| std::str::from_utf8(value.as_bytes()).is_ok());
-        let deadline = match headers.get("grpc-timeout") {
+            headers.get(CLIENT_API_VERSION).is_none_or(|value| std::str::from_utf8(value.as_bytes()).is_ok());
+        let deadline = match headers.get(TIMEOUT) {
             None => None,
             // A deadline too far to be represented is none.
-            Some(value) => now.checked_add(timeout(value.as_bytes()).ok_or_else(Status::malformed_timeout)?),
+            Some(value) => now().checked_add(timeout(value.as_bytes()).ok_or_else(Status::malformed_timeout)?),
         };
-        let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        let requires_leader = headers.get(HAS_LEADER).is_some_and(|value| value == "true");
         Ok(Self { version_is_text, requires_leader, deadline })
     }
 
@@ -82,7 +89,7 @@ mod tests {
     fn read(name: &'static str, value: &[u8]) -> Result<Metadata, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_bytes(value).unwrap());
-        Metadata::read(&headers, Instant::now())
+        Metadata::read(&headers, Instant::now)
     }
 
     #[test]

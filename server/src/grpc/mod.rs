@@ -4,6 +4,7 @@
 //! grpc-go's to the letter, ranges and watches go out without being encoded again, and a large answer is streamed.
 //!
 //! In reading order:
+pub mod answer;
 pub mod auth;
 pub mod call;
 pub mod cluster;
@@ -20,21 +21,27 @@ pub mod status;
 pub mod unserved;
 pub mod watch;
 
+use crate::listen::streams::{self, Streams};
+use crate::listen::{self, Http2, Limits};
+use crate::metrics::grpc::{Calls, Client};
 use crate::node::Node;
 use crate::seat::Seat;
-use axum::Router;
-use axum::body::Body;
+use answer::Answer;
+use bytes::Bytes;
 use call::Call;
-use http::{HeaderMap, Request, Response, StatusCode, Version, header as names};
+use frame::Body;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::request::Parts;
+use http::{HeaderMap, Request, header as names};
 use mechi_proto::mechipb::command::Request as Command;
 use mechi_replica::command::{self, RequestLimits};
 use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, REQUEST_BYTES_MAX, TXN_OPS_MAX};
-use mechi_replica::outcome::{Error, Response as Answer};
+use mechi_replica::outcome::{Error, Response};
 use status::Status;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What the services are told by the flags.
 #[derive(Clone)]
@@ -84,15 +91,10 @@ pub struct Server {
 
 impl Server {
     /// Puts a request through the log if etcd's API layer would not refuse it.
-    pub async fn propose(&self, request: Command) -> Result<Answer, Status> {
+    pub async fn propose(&self, request: Command) -> Result<Response, Status> {
         command::check(&request, &self.options.request_limits())?;
         Ok(self.node.propose(request).await?)
     }
-}
-
-/// A router that serves every gRPC path; merge plain HTTP routes into it. Anything else is answered 404.
-pub fn router(seat: Seat) -> Router {
-    Router::new().fallback_service(Service { seat })
 }
 
 /// Tells whether a request speaks gRPC by its content type, as etcd's listener does.
@@ -103,65 +105,95 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The gRPC surface as a tower service.
+/// The gRPC surface: serves every HTTP/2 connection of the client port.
 #[derive(Clone)]
 pub struct Service {
     seat: Seat,
+    calls: Calls,
 }
 
-impl tower::Service<Request<Body>> for Service {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let server = self.seat.server();
-        Box::pin(async move { Ok(serve(server, request).await) })
+impl Service {
+    /// Serves whoever sits in `seat`, and counts calls.
+    pub fn new(seat: Seat, calls: Calls) -> Self {
+        Self { seat, calls }
     }
 }
 
-/// Serves one request; without a server it is refused as one that comes too late.
-async fn serve(server: Option<Arc<Server>>, request: Request<Body>) -> Response<Body> {
-    // gRPC needs HTTP/2's trailers; etcd's listener hands HTTP/1 to its mux whatever it carries.
-    if request.version() != Version::HTTP_2 || !is_grpc(request.headers()) {
-        return not_found();
+impl Http2 for Service {
+    fn serve(
+        self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        limits: Limits,
+        shutdown: tokio::sync::watch::Receiver<bool>,
+    ) -> impl Future<Output = Result<(), listen::Error>> + Send {
+        let connection = Connection { seat: self.seat, client: self.calls.client() };
+        streams::serve(io, connection, limits, shutdown)
     }
-    let Some(server) = server else { return Status::from(Error::Stopped).response() };
-    let uri = request.uri().clone();
-    let call = Call::new(server, request);
-    match uri.path() {
-        "/etcdserverpb.KV/Range" => call.range(kv::range).await,
-        "/etcdserverpb.KV/RangeStream" => call.server_stream(kv::range_stream).await,
-        "/etcdserverpb.KV/Put" => call.unary(kv::put).await,
-        "/etcdserverpb.KV/DeleteRange" => call.unary(kv::delete_range).await,
-        "/etcdserverpb.KV/Txn" => call.unary(kv::txn).await,
-        "/etcdserverpb.KV/Compact" => call.unary(kv::compact).await,
-        "/etcdserverpb.Watch/Watch" => call.bidi_stream(watch::watch).await,
-        "/etcdserverpb.Lease/LeaseGrant" => call.unary(lease::grant).await,
-        "/etcdserverpb.Lease/LeaseRevoke" => call.unary(lease::revoke).await,
-        "/etcdserverpb.Lease/LeaseKeepAlive" => call.bidi_stream(lease::keep_alive).await,
-        "/etcdserverpb.Lease/LeaseTimeToLive" => call.unary(lease::time_to_live).await,
-        "/etcdserverpb.Lease/LeaseLeases" => call.unary(lease::leases).await,
-        "/etcdserverpb.Cluster/MemberList" => call.unary(cluster::member_list).await,
-        "/etcdserverpb.Maintenance/Alarm" => call.unary(maintenance::alarm).await,
-        "/etcdserverpb.Maintenance/Status" => call.unary(maintenance::status).await,
-        "/etcdserverpb.Maintenance/Defragment" => call.unary(maintenance::defragment).await,
-        "/etcdserverpb.Maintenance/Hash" => call.unary(maintenance::hash).await,
-        "/etcdserverpb.Maintenance/HashKV" => call.unary(maintenance::hash_kv).await,
-        "/etcdserverpb.Maintenance/MoveLeader" => call.unary(maintenance::move_leader).await,
-        "/etcdserverpb.Auth/AuthStatus" => call.unary(auth::status).await,
-        "/etcdserverpb.Auth/Authenticate" => call.unary(auth::authenticate).await,
-        "/grpc.health.v1.Health/Check" => call.unary(health::check).await,
-        "/grpc.health.v1.Health/Watch" => call.server_stream(health::watch).await,
-        path => match unserved::refusal(path) {
-            Some(sentence) => Status::unimplemented(sentence).response(),
-            None => unknown(path).response(),
-        },
+}
+
+/// One client's connection.
+struct Connection {
+    seat: Seat,
+    client: Client,
+}
+
+impl Streams for Connection {
+    /// Dispatches one request; without a server it is refused as one that comes too late.
+    fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Option<BoxFuture<'static, ()>> {
+        let (Parts { uri, headers, .. }, body) = request.into_parts();
+        if !is_grpc(&headers) {
+            Answer::not_found(respond);
+            return None;
+        }
+        let path = uri.path();
+        let answer = Answer::new(respond, self.client.begin(path, &headers));
+        let Some(server) = self.seat.server() else {
+            answer.refuse(&Error::Stopped.into());
+            return None;
+        };
+        let is_packed = headers.get(metadata::ENCODING).is_some_and(|encoding| encoding != "identity");
+        let call = Call::new(server, headers, Body::Stream(body), answer);
+        // What clients call by the thousand mostly waits for the log or looks up one key: the connection's own task runs it.
+        // What it may find to be long it gives to a task of its own (see [`Call`]).
+        let running = match path {
+            "/etcdserverpb.KV/Range" => call.range(kv::range).boxed(),
+            "/etcdserverpb.KV/RangeStream" => return apart(call.server_stream(kv::range_stream)),
+            "/etcdserverpb.KV/Put" => call.unary(kv::put).boxed(),
+            "/etcdserverpb.KV/DeleteRange" => call.unary(kv::delete_range).boxed(),
+            "/etcdserverpb.KV/Txn" => call.unary(kv::txn).boxed(),
+            "/etcdserverpb.KV/Compact" => return apart(call.unary(kv::compact)),
+            "/etcdserverpb.Watch/Watch" => return apart(call.bidi_stream(watch::watch)),
+            "/etcdserverpb.Lease/LeaseGrant" => call.unary(lease::grant).boxed(),
+            "/etcdserverpb.Lease/LeaseRevoke" => call.unary(lease::revoke).boxed(),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => return apart(call.bidi_stream(lease::keep_alive)),
+            "/etcdserverpb.Lease/LeaseTimeToLive" => return apart(call.unary(lease::time_to_live)),
+            "/etcdserverpb.Lease/LeaseLeases" => return apart(call.unary(lease::leases)),
+            "/etcdserverpb.Cluster/MemberList" => return apart(call.unary(cluster::member_list)),
+            "/etcdserverpb.Maintenance/Alarm" => return apart(call.unary(maintenance::alarm)),
+            "/etcdserverpb.Maintenance/Status" => return apart(call.unary(maintenance::status)),
+            "/etcdserverpb.Maintenance/Defragment" => return apart(call.unary(maintenance::defragment)),
+            "/etcdserverpb.Maintenance/Hash" => return apart(call.unary(maintenance::hash)),
+            "/etcdserverpb.Maintenance/HashKV" => return apart(call.unary(maintenance::hash_kv)),
+            "/etcdserverpb.Maintenance/MoveLeader" => return apart(call.unary(maintenance::move_leader)),
+            "/etcdserverpb.Auth/AuthStatus" => return apart(call.unary(auth::status)),
+            "/etcdserverpb.Auth/Authenticate" => return apart(call.unary(auth::authenticate)),
+            "/grpc.health.v1.Health/Check" => return apart(call.unary(health::check)),
+            "/grpc.health.v1.Health/Watch" => return apart(call.server_stream(health::watch)),
+            path => {
+                let refusal = unserved::refusal(path).map_or_else(|| unknown(path), Status::unimplemented);
+                call.refuse(&refusal);
+                return None;
+            }
+        };
+        // To unpack a message may take long.
+        if is_packed { apart(running) } else { Some(running) }
     }
+}
+
+/// Runs a call that may be long in a task of its own.
+fn apart(call: impl Future<Output = ()> + Send + 'static) -> Option<BoxFuture<'static, ()>> {
+    tokio::spawn(call);
+    None
 }
 
 /// The services on the client port.
@@ -185,14 +217,6 @@ fn unknown(path: &str) -> Status {
         Some((service, method)) if SERVICES.contains(&service) => Status::unknown_method(service, method),
         Some((service, _)) => Status::unknown_service(service),
     }
-}
-
-/// What Go's mux answers to a path that it does not know.
-fn not_found() -> Response<Body> {
-    let mut response = Response::new(Body::from("404 page not found\n"));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(names::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The message is never built: key-values are in wire form already, and the fields around them are known before the
 //! first of them is read. So a list of a gigabyte costs one chunk of memory and goes as fast as its client reads.
 
-use crate::grpc::call::{End, Pieces};
+use crate::grpc::answer::{End, Pieces};
 use crate::grpc::frame;
 use crate::grpc::limits::{CHUNK_BYTES, COPY_BYTES_MAX};
 use crate::grpc::status::Status;

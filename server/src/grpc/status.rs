@@ -7,6 +7,7 @@ use crate::grpc::limits::ANSWER_BYTES_MAX;
 use http::{HeaderMap, HeaderValue, Response, header};
 use mechi_replica::outcome::Error;
 use std::fmt;
+use std::sync::LazyLock;
 pub use tonic::Code;
 
 /// How a call ended, if not with an answer: a gRPC code and a text.
@@ -162,16 +163,25 @@ impl Status {
 }
 
 /// The content type of every gRPC answer.
-pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 const GRPC_STATUS: &str = "grpc-status";
 
+/// The headers of an answer that has messages.
+pub fn head() -> HeaderMap {
+    static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| HeaderMap::from_iter([(header::CONTENT_TYPE, CONTENT_TYPE)]));
+    HEAD.clone()
+}
+
 /// The trailers of a call that went well.
 pub fn ok_trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    trailers.insert("grpc-message", HeaderValue::from_static(""));
-    trailers
+    static TRAILERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        trailers.insert("grpc-message", HeaderValue::from_static(""));
+        trailers
+    });
+    TRAILERS.clone()
 }
 
 impl From<Error> for Status {

@@ -3,7 +3,7 @@
 //! Responses come in wire form, in pieces that watchers share; they are framed here and never encoded again.
 
 use crate::grpc::Server;
-use crate::grpc::call::{End, Pieces};
+use crate::grpc::answer::{End, Pieces};
 use crate::grpc::frame::{self, Messages};
 use crate::grpc::limits::{CHUNK_BYTES, COPY_BYTES_MAX};
 use crate::grpc::status::Status;
@@ -152,9 +152,9 @@ impl Framer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::frame::Body;
     use crate::grpc::metadata::Kind;
     use crate::watch::Watches;
-    use axum::body::Body;
     use futures_util::FutureExt;
     use http::HeaderMap;
     use mechi_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion};
@@ -239,7 +239,7 @@ mod tests {
         let mut stream = watches.open();
         let create = WatchCreateRequest { key: "k".into(), ..Default::default() };
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        let body = Body::from(frame::encode(&request).unwrap());
+        let body = Body::Chunks([frame::encode(&request).unwrap()].into());
         let forwarding =
             tokio::spawn(forward(Messages::new(Kind::BidiStream, &HeaderMap::new(), body, 1000), stream.requests));
         let created = stream.responses.recv().await.unwrap();

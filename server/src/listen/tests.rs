@@ -2,6 +2,7 @@
 
 use super::*;
 use axum::routing::any;
+use http::Request;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -15,13 +16,13 @@ fn says(text: &'static str) -> Router {
     Router::new().fallback(any(move || async move { text }))
 }
 
-fn start(url: &str, http: Option<Router>, grpc: Option<Router>) -> Rig {
+fn start(url: &str, http: Option<Router>, http2: Option<Router>) -> Rig {
     let listener = Listener::bind(&Url::parse(url).unwrap(), SocketOptions::default()).unwrap();
     let address = listener.address().to_string();
     let (stop, shutdown) = watch::channel(false);
     let keepalive = Keepalive { interval: None, timeout: Duration::from_secs(20) };
     let limits = Limits { max_concurrent_streams: 100, keepalive };
-    let served = serve(listener, Handlers { http, grpc }, limits, shutdown);
+    let served = serve(listener, Handlers { http, http2 }, limits, shutdown);
     Rig { address, stop, served }
 }
 

@@ -1,22 +1,17 @@
-//! Counts gRPC calls: a layer around the whole gRPC router that reads frames and the status as they pass.
+//! Counts gRPC calls: how many began, how they ended, their messages.
 //!
-//! Only methods of the table are counted, so that a client cannot grow the metrics by calling what does not exist.
+//! Only methods of the table are counted, so that a client cannot grow the metrics by calling what does not exist. All
+//! handles are looked up once: what a call costs here is a few additions.
 
 use super::names::{Network, Server};
 use crate::config::limits::CLIENT_VERSIONS_MAX;
-use axum::body::Body;
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use crate::grpc::metadata::CLIENT_API_VERSION;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
-use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tower::Service;
 
 /// gRPC's status codes by number.
 const CODES: [&str; 17] = [
@@ -38,7 +33,8 @@ const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
-const CANCELED: usize = 1;
+const OK: i32 = 0;
+const CANCELED: i32 = 1;
 const UNKNOWN: usize = 2;
 
 const UNARY: &str = "unary";
@@ -94,26 +90,42 @@ const METHODS: &[(&str, &str, &[&str])] = &[
 pub struct Calls(Arc<Inner>);
 
 struct Inner {
-    methods: HashMap<String, Arc<Method>>,
+    /// Paths and methods by the path's length, which leaves few to compare with.
+    methods: Vec<Vec<(String, Arc<Method>)>>,
     client_requests: IntCounterVec,
     client_versions: Mutex<BTreeSet<String>>,
-    sent_bytes: IntCounter,
-    received_bytes: IntCounter,
 }
 
 impl std::fmt::Debug for Calls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Calls").field("methods", &self.0.methods.len()).finish_non_exhaustive()
+        f.debug_struct("Calls").finish_non_exhaustive()
     }
 }
 
-struct Method {
+/// One method's counters.
+#[derive(Debug)]
+pub struct Method {
     stream: bool,
     started: IntCounter,
     received: IntCounter,
+    received_bytes: IntCounter,
     sent: IntCounter,
+    sent_bytes: IntCounter,
     handled: Vec<IntCounter>,
     handling: Option<Histogram>,
+}
+
+impl Method {
+    /// Counts a message of the client, of `bytes` bytes as it came.
+    pub fn received(&self, bytes: usize) {
+        self.received.inc();
+        self.received_bytes.inc_by(bytes as u64);
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.sent.inc();
+        self.sent_bytes.inc_by(bytes);
+    }
 }
 
 impl Calls {
@@ -143,7 +155,7 @@ impl Calls {
             registry.register(Box::new(handling.clone())).expect("the name is unique");
             handling
         });
-        let mut methods = HashMap::new();
+        let mut methods: Vec<Vec<_>> = Vec::new();
         for (service, kind, names) in METHODS {
             for name in *names {
                 let labels = [*kind, *service, *name];
@@ -152,24 +164,32 @@ impl Calls {
                     stream: *kind != UNARY,
                     started: started.with_label_values(&labels),
                     received: received.with_label_values(&labels),
+                    received_bytes: network.client_grpc_received_bytes_total.clone(),
                     sent: sent.with_label_values(&labels),
+                    sent_bytes: network.client_grpc_sent_bytes_total.clone(),
                     handled: CODES.iter().map(code).collect(),
                     handling: handling.as_ref().map(|handling| handling.with_label_values(&labels)),
                 };
-                methods.insert(format!("/{service}/{name}"), Arc::new(method));
+                let path = format!("/{service}/{name}");
+                if methods.len() <= path.len() {
+                    methods.resize_with(path.len() + 1, Vec::new);
+                }
+                methods[path.len()].push((path, Arc::new(method)));
             }
         }
         Self(Arc::new(Inner {
             methods,
             client_requests: server.client_requests_total.clone(),
             client_versions: Mutex::default(),
-            sent_bytes: network.client_grpc_sent_bytes_total.clone(),
-            received_bytes: network.client_grpc_received_bytes_total.clone(),
         }))
     }
 
-    /// Counts one request by the version of the client's API; `None` is a client that does not tell.
-    fn client_request(&self, stream: bool, version: Option<&str>) {
+    fn method(&self, path: &str) -> Option<&Arc<Method>> {
+        self.0.methods.get(path.len())?.iter().find(|(known, _)| known == path).map(|(_, method)| method)
+    }
+
+    /// The counter of requests by the version of the client's API; `None` is a client that does not tell.
+    fn client_requests(&self, stream: bool, version: Option<&str>) -> IntCounter {
         let version = version.unwrap_or("unknown");
         let mut seen = self.0.client_versions.lock();
         let known = seen.contains(version);
@@ -177,150 +197,104 @@ impl Calls {
             seen.insert(version.into());
         }
         let label = if known || seen.contains(version) { version } else { "other" };
-        self.0.client_requests.with_label_values(&[if stream { "stream" } else { UNARY }, label]).inc();
+        self.0.client_requests.with_label_values(&[if stream { "stream" } else { UNARY }, label])
     }
 
-    /// Wraps the gRPC router, so that every call is counted.
-    pub fn count<S>(&self, inner: S) -> Counted<S> {
-        Counted { inner, calls: self.clone() }
+    /// The counters as one connection uses them.
+    pub fn client(&self) -> Client {
+        Client { calls: self.clone(), seen: [None, None] }
     }
 }
 
-/// A gRPC router whose calls are counted.
-#[derive(Clone, Debug)]
-pub struct Counted<S> {
-    inner: S,
+/// Counts the calls of one connection.
+#[derive(Debug)]
+pub struct Client {
     calls: Calls,
+    /// The last version that unary calls and streams told, and its counter: mostly the next call's too.
+    seen: [Option<(Option<String>, IntCounter)>; 2],
 }
 
-impl<S> Service<Request<Body>> for Counted<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(method) = self.calls.0.methods.get(request.uri().path()).cloned() else {
-            return Box::pin(self.inner.call(request));
-        };
+impl Client {
+    /// Counts a call that begins; `None` if there is no such method.
+    pub fn begin(&mut self, path: &str, headers: &HeaderMap) -> Option<Counted> {
+        let method = self.calls.method(path)?.clone();
         method.started.inc();
-        let version =
-            request.headers().get("client-api-version").map(|version| std::str::from_utf8(version.as_bytes()));
-        // A version that is no text is refused by the service; it must not become a label.
-        match version {
+        match headers.get(CLIENT_API_VERSION).map(|version| std::str::from_utf8(version.as_bytes())) {
+            // A version that is no text is refused by the service; it must not become a label.
             Some(Err(_)) => {}
-            Some(Ok(version)) => self.calls.client_request(method.stream, Some(version)),
-            None => self.calls.client_request(method.stream, None),
+            Some(Ok(version)) => self.request(method.stream, Some(version)),
+            None => self.request(method.stream, None),
         }
-        let frames = Frames::new(method.received.clone(), self.calls.0.received_bytes.clone());
-        let request = request.map(|body| Body::new(Counting { body, frames, call: None }));
-        let mut call = Call { method: method.clone(), started: Instant::now(), done: false };
-        let sent_bytes = self.calls.0.sent_bytes.clone();
-        let response = self.inner.call(request);
-        Box::pin(async move {
-            let response = response.await?;
-            if let Some(code) = code(response.headers()) {
-                call.end(code);
-            }
-            let frames = Frames::new(method.sent.clone(), sent_bytes);
-            Ok(response.map(|body| Body::new(Counting { body, frames, call: Some(call) })))
-        })
+        let started = method.handling.is_some().then(Instant::now);
+        Some(Counted { method, started, done: false })
     }
-}
 
-fn code(headers: &HeaderMap) -> Option<usize> {
-    let number = headers.get("grpc-status")?.to_str().ok()?.parse::<usize>().ok();
-    Some(number.filter(|number| *number < CODES.len()).unwrap_or(UNKNOWN))
+    fn request(&mut self, stream: bool, version: Option<&str>) {
+        let seen = &mut self.seen[usize::from(stream)];
+        match seen {
+            Some((known, counter)) if known.as_deref() == version => counter.inc(),
+            _ => {
+                let counter = self.calls.client_requests(stream, version);
+                counter.inc();
+                *seen = Some((version.map(str::to_owned), counter));
+            }
+        }
+    }
 }
 
 /// One call until its status is known. A call dropped before that was canceled by its client.
-struct Call {
+#[derive(Debug)]
+pub struct Counted {
     method: Arc<Method>,
-    started: Instant,
+    started: Option<Instant>,
     done: bool,
 }
 
-impl Call {
-    fn end(&mut self, code: usize) {
+impl Counted {
+    /// Its method's counters.
+    pub fn method(&self) -> &Arc<Method> {
+        &self.method
+    }
+
+    /// Counts a whole message that is sent, of `bytes` bytes without its prefix.
+    pub fn sent(&self, bytes: usize) {
+        self.method.sent(bytes as u64);
+    }
+
+    /// Counts the end with a status; only the first counts.
+    pub fn end(&mut self, code: i32) {
         if !std::mem::replace(&mut self.done, true) {
+            let code = usize::try_from(code).ok().filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
             self.method.handled[code].inc();
-            if let Some(handling) = &self.method.handling {
-                handling.observe(self.started.elapsed().as_secs_f64());
+            if let (Some(handling), Some(started)) = (&self.method.handling, self.started) {
+                handling.observe(started.elapsed().as_secs_f64());
             }
         }
     }
+
+    /// Counts the end of a call that went well.
+    pub fn end_ok(&mut self) {
+        self.end(OK);
+    }
 }
 
-impl Drop for Call {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.end(CANCELED);
     }
 }
 
-/// A body whose messages are counted; a response's also ends its call.
-struct Counting {
-    body: Body,
-    frames: Frames,
-    call: Option<Call>,
-}
-
-impl http_body::Body for Counting {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let this = &mut *self;
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.frames.pass(data);
-                }
-                if let (Some(trailers), Some(call)) = (frame.trailers_ref(), &mut this.call) {
-                    call.end(code(trailers).unwrap_or(UNKNOWN));
-                }
-            }
-            Some(Err(_)) | None => {
-                if let Some(call) = &mut this.call {
-                    call.end(UNKNOWN);
-                }
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Finds the borders of gRPC messages (flag, 4 bytes of length, payload) in a stream of chunks.
-struct Frames {
-    messages: IntCounter,
-    bytes: IntCounter,
+/// Finds the borders of gRPC messages (flag, 4 bytes of length, payload) in a streamed answer's pieces.
+#[derive(Debug, Default)]
+pub struct Frames {
     header: [u8; 5],
     header_len: usize,
     payload_left: u64,
 }
 
 impl Frames {
-    fn new(messages: IntCounter, bytes: IntCounter) -> Self {
-        Self { messages, bytes, header: [0; 5], header_len: 0, payload_left: 0 }
-    }
-
-    fn pass(&mut self, mut chunk: &[u8]) {
+    /// Counts the messages that begin in the next piece of `call`'s answer.
+    pub fn pass(&mut self, mut chunk: &[u8], call: &Counted) {
         while !chunk.is_empty() {
             if self.payload_left > 0 {
                 let skip = usize::try_from(self.payload_left).map_or(chunk.len(), |left| left.min(chunk.len()));
@@ -336,8 +310,7 @@ impl Frames {
                 let [_, a, b, c, d] = self.header;
                 self.header_len = 0;
                 self.payload_left = u64::from(u32::from_be_bytes([a, b, c, d]));
-                self.messages.inc();
-                self.bytes.inc_by(self.payload_left);
+                call.method.sent(self.payload_left);
             }
         }
     }
@@ -346,10 +319,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, StreamBody};
     use prometheus::TextEncoder;
-    use std::convert::Infallible;
-    use tower::service_fn;
 
     struct Rig {
         registry: Registry,
@@ -363,21 +333,9 @@ mod tests {
             Self { calls: Calls::new(&registry, extensive, &server, &network), registry }
         }
 
-        async fn call(&self, path: &str, response: Response<Body>) -> Response<Body> {
-            let response = Mutex::new(Some(response));
-            let mut service = self.calls.count(service_fn(move |request: Request<Body>| {
-                let response = response.lock().take().unwrap();
-                async move {
-                    request.into_body().collect().await.unwrap();
-                    Ok::<_, Infallible>(response)
-                }
-            }));
-            // One message of 3 bytes, cut in the middle of its header.
-            let chunks = [&[0, 0][..], &[0, 0, 3, 1], &[2, 3]];
-            let chunks = chunks.map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::from_static(chunk))));
-            let body = Body::new(StreamBody::new(futures_util::stream::iter(chunks)));
-            let request = Request::post(path).header("client-api-version", "3.7").body(body).unwrap();
-            service.call(request).await.unwrap()
+        fn begin(&self, path: &str) -> Option<Counted> {
+            let headers = HeaderMap::from_iter([(CLIENT_API_VERSION, http::HeaderValue::from_static("3.7"))]);
+            self.calls.client().begin(path, &headers)
         }
 
         fn shows(&self, line: &str) -> bool {
@@ -386,62 +344,87 @@ mod tests {
         }
     }
 
-    fn with_trailers(status: &'static str) -> Response<Body> {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", status.parse().unwrap());
-        let data = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9]);
-        let frames = [Frame::data(data), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
-        Response::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))))
-    }
-
     const PUT: &str = "grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"";
 
-    #[tokio::test]
-    async fn a_call_is_counted_with_its_messages_and_the_status_of_its_trailers() {
+    #[test]
+    fn a_call_is_counted_with_its_messages_and_its_status() {
         let rig = Rig::new(true);
-        let response = rig.call("/etcdserverpb.KV/Put", with_trailers("0")).await;
-        response.into_body().collect().await.unwrap();
+        let mut call = rig.begin("/etcdserverpb.KV/Put").unwrap();
+        call.method().received(3);
+        call.sent(1);
+        // A message of no bytes, then one of a byte that is cut within its header.
+        let mut frames = Frames::default();
+        for chunk in [&[0, 0, 0, 0, 0, 0, 0][..], &[0, 0, 1, 9]] {
+            frames.pass(chunk, &call);
+        }
+        call.end_ok();
+        drop(call);
         for line in [
             format!("grpc_server_started_total{{{PUT}}} 1"),
             format!("grpc_server_handled_total{{grpc_code=\"OK\",{PUT}}} 1"),
             format!("grpc_server_handled_total{{grpc_code=\"Canceled\",{PUT}}} 0"),
             format!("grpc_server_msg_received_total{{{PUT}}} 1"),
-            format!("grpc_server_msg_sent_total{{{PUT}}} 2"),
+            format!("grpc_server_msg_sent_total{{{PUT}}} 3"),
             format!("grpc_server_handling_seconds_count{{{PUT}}} 1"),
             "etcd_network_client_grpc_received_bytes_total 3".into(),
-            "etcd_network_client_grpc_sent_bytes_total 1".into(),
+            "etcd_network_client_grpc_sent_bytes_total 2".into(),
             "etcd_server_client_requests_total{client_api_version=\"3.7\",type=\"unary\"} 1".into(),
         ] {
             assert!(rig.shows(&line), "{line} is missing");
         }
     }
 
-    #[tokio::test]
-    async fn a_refusal_in_headers_is_counted_once_and_a_dropped_call_is_canceled() {
+    #[test]
+    fn a_refusal_is_counted_once_and_a_dropped_call_is_canceled() {
         let rig = Rig::new(false);
-        let refusal = Response::builder().header("grpc-status", "9").body(Body::empty()).unwrap();
-        drop(rig.call("/etcdserverpb.KV/Put", refusal).await);
-        drop(rig.call("/etcdserverpb.KV/Put", with_trailers("0")).await);
+        let mut refused = rig.begin("/etcdserverpb.KV/Put").unwrap();
+        refused.end(9);
+        refused.end_ok();
+        drop(refused);
+        drop(rig.begin("/etcdserverpb.KV/Put"));
         for (code, count) in [("FailedPrecondition", 1), ("Canceled", 1), ("OK", 0)] {
             let line = format!("grpc_server_handled_total{{grpc_code=\"{code}\",{PUT}}} {count}");
             assert!(rig.shows(&line), "{line} is missing");
         }
     }
 
-    #[tokio::test]
-    async fn what_does_not_exist_is_not_counted() {
+    #[test]
+    fn what_does_not_exist_is_not_counted() {
         let rig = Rig::new(false);
-        let response = rig.call("/etcdserverpb.KV/Nope", with_trailers("12")).await;
-        response.into_body().collect().await.unwrap();
-        let text = TextEncoder::new().encode_to_string(&rig.registry.gather()).unwrap();
-        assert!(!text.contains("Nope"));
+        for path in ["/etcdserverpb.KV/Nope", "/etcdserverpb.KV/Pot", "", &"x".repeat(1000)] {
+            assert!(rig.begin(path).is_none(), "{path}");
+        }
+        for (service, _, names) in METHODS {
+            assert!(names.iter().all(|name| rig.begin(&format!("/{service}/{name}")).is_some()));
+        }
+    }
+
+    #[test]
+    fn a_connections_calls_are_counted_by_what_each_of_them_says() {
+        let rig = Rig::new(false);
+        let mut client = rig.calls.client();
+        let told = |version: &'static [u8]| {
+            HeaderMap::from_iter([(CLIENT_API_VERSION, http::HeaderValue::from_bytes(version).unwrap())])
+        };
+        for headers in [told(b"3.5"), told(b"3.5"), HeaderMap::new(), told(b"3.6"), told(b"\xff"), told(b"3.5")] {
+            client.begin("/etcdserverpb.KV/Put", &headers).unwrap();
+        }
+        client.begin("/etcdserverpb.Watch/Watch", &told(b"3.5")).unwrap();
+        for (version, kind, count) in
+            [("3.5", "unary", 3), ("unknown", "unary", 1), ("3.6", "unary", 1), ("3.5", "stream", 1)]
+        {
+            let line = format!(
+                "etcd_server_client_requests_total{{client_api_version=\"{version}\",type=\"{kind}\"}} {count}"
+            );
+            assert!(rig.shows(&line), "{line} is missing");
+        }
     }
 
     #[test]
     fn client_versions_cannot_grow_the_metrics() {
         let rig = Rig::new(false);
         for version in 0..CLIENT_VERSIONS_MAX + 10 {
-            rig.calls.client_request(false, Some(&format!("v{version}")));
+            rig.calls.client_requests(false, Some(&format!("v{version}"))).inc();
         }
         assert!(rig.shows("etcd_server_client_requests_total{client_api_version=\"other\",type=\"unary\"} 10"));
     }

@@ -175,7 +175,7 @@ impl Place {
         let keepalive = Keepalive { interval: None, timeout: DEADLINE };
         let limits = Limits { max_concurrent_streams: 100, keepalive };
         let _in = self.runtime.enter();
-        drop(serve(self.listener, Handlers { http: None, grpc: Some(service) }, limits, stopped));
+        drop(serve(self.listener, Handlers { http: None, http2: Some(service) }, limits, stopped));
         drop(_in);
         (self.runtime, stop)
     }
@@ -196,7 +196,7 @@ impl Place {
         let peers = {
             let _in = self.runtime.enter();
             let peers = Peers::start_as(config, Arc::new(recorder), protocol);
-            drop(serve(self.listener, Handlers { http: None, grpc: Some(peers.service()) }, limits, stopped));
+            drop(serve(self.listener, Handlers { http: None, http2: Some(peers.service()) }, limits, stopped));
             peers
         };
         End { id, url, peers, runtime: Some(self.runtime), hearing, gate, pins, dir: self.dir, _stop: stop }
