@@ -75,9 +75,9 @@ fn mechictl_is_etcdctl_on_etcd_and_on_mechi() {
         let [a, b, c, d] = [0, 1, 2, 3].map(|column| &columns[column][n]);
         let same = match &call.differs {
             None => a == b && a == c && a == d,
-            Some((Differs::ByServer, _)) => a == b && c == d,
-            Some((Differs::ByTool, _)) => a == c && b == d,
-            Some((Differs::ByBoth, _)) => a == b,
+            Some((Differs::Server, _)) => a == b && c == d,
+            Some((Differs::Tool, _)) => a == c && b == d,
+            Some((Differs::Both, _)) => a == b,
         };
         listed += usize::from(call.differs.is_some());
         // A difference that is none any more must leave the list.
