@@ -75,9 +75,9 @@ fn mechictl_is_etcdctl_on_etcd_and_on_mechi() {
         let [a, b, c, d] = [0, 1, 2, 3].map(|column| &columns[column][n]);
         let same = match &call.differs {
             None => a == b && a == c && a == d,
-            Some((Differs::ByServer, _)) => a == b && c == d,
-            Some((Differs::ByTool, _)) => a == c && b == d,
-            Some((Differs::ByBoth, _)) => a == b,
+            Some((Differs::Server, _)) => a == b && c == d,
+            Some((Differs::Tool, _)) => a == c && b == d,
+            Some((Differs::Both, _)) => a == b,
         };
         listed += usize::from(call.differs.is_some());
         // A difference that is none any more must leave the list.
@@ -196,8 +196,12 @@ fn run_as(name: &str, tool: Tool, endpoint: &str, call: &Call) -> Ended {
         });
         let err = scope.spawn(move || read(&mut err, None));
         let in_time = told.recv_timeout(CALL_MAX);
-        if lines.is_some() || in_time.is_err() {
+        if in_time.is_err() {
             let _ = child.kill();
+        } else if lines.is_some() {
+            // As a person ends it: a lock is given back, so that no lease takes its key later, at another revision.
+            let ended = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
+            assert!(ended.expect("kill runs").success(), "{} has ended before its output was read", call.name);
         }
         let mut err = err.join().expect("the reader ends");
         if in_time.is_err() {
@@ -216,8 +220,13 @@ fn read(from: &mut impl Read, lines: Option<usize>) -> Vec<u8> {
     loop {
         let count = from.read(&mut part).expect("a pipe is readable");
         all.extend_from_slice(&part[..count]);
-        let seen = all.iter().filter(|&&byte| byte == b'\n').count();
-        if count == 0 || lines.is_some_and(|lines| seen >= lines) {
+        let mut ends = all.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        if let Some(end) = lines.and_then(|lines| ends.nth(lines - 1)) {
+            // What came with the last line's bytes is another time's.
+            all.truncate(end);
+            return all;
+        }
+        if count == 0 {
             return all;
         }
     }

@@ -4,11 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Differs {
     /// Mechi answers otherwise than etcd: the tools are compared on each.
-    ByServer,
+    Server,
     /// mechictl does otherwise than etcdctl: the servers are compared for each.
-    ByTool,
+    Tool,
     /// Both: the tools are compared on etcd.
-    ByBoth,
+    Both,
 }
 
 /// One call.
@@ -31,9 +31,9 @@ pub(super) fn parse(text: &str) -> Vec<Call> {
         if let Some(difference) = line.strip_prefix('%') {
             let (kind, why) = difference.split_once(' ').expect("a difference has a reason");
             let kind = match kind {
-                "server" => Differs::ByServer,
-                "tool" => Differs::ByTool,
-                "etcd" => Differs::ByBoth,
+                "server" => Differs::Server,
+                "tool" => Differs::Tool,
+                "etcd" => Differs::Both,
                 other => panic!("no such difference: {other}"),
             };
             differs = Some((kind, why.to_owned()));
@@ -102,7 +102,7 @@ fn split(line: &str) -> Vec<(Vec<u8>, bool)> {
 #[test]
 fn a_line_is_words_variables_and_input() {
     let calls = parse("# nothing\n%tool because\na.b: ETCDCTL_X=1 get \"q\\x41\\n\" '' < \"in\" ~ 3\nc:\n");
-    assert_eq!(calls[0].differs, Some((Differs::ByTool, "because".to_owned())));
+    assert_eq!(calls[0].differs, Some((Differs::Tool, "because".to_owned())));
     assert_eq!(calls[0].variables, [("ETCDCTL_X".to_owned(), "1".to_owned())]);
     assert_eq!(calls[0].words, [b"get".to_vec(), b"qA\n".to_vec(), Vec::new()]);
     assert_eq!((calls[0].input.as_slice(), calls[0].lines), (&b"in"[..], Some(3)));

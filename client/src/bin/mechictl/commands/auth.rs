@@ -1,4 +1,4 @@
-//! `auth`.
+//! `auth`: switches users on and off.
 
 use crate::call::Call;
 use crate::exit::{ERROR, Exit, bad_args};

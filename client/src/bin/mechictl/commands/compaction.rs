@@ -1,4 +1,4 @@
-//! `compaction`.
+//! `compaction`: forgets old revisions.
 
 use crate::call::Call;
 use crate::exit::{ERROR, Exit, bad_args};

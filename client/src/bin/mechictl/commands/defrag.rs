@@ -1,4 +1,4 @@
-//! `defrag`.
+//! `defrag`: gives freed space back.
 
 use super::endpoint::endpoints;
 use crate::call::Call;

@@ -1,4 +1,4 @@
-//! `del`.
+//! `del`: deletes a key or a range.
 
 use super::get::range;
 use crate::call::Call;

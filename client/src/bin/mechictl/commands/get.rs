@@ -1,4 +1,4 @@
-//! `get`.
+//! `get`: reads a key or a range.
 
 use crate::call::Call;
 use crate::cli::flags::Flags;

@@ -1,4 +1,4 @@
-//! `lease`.
+//! `lease`: grants, ends, lists leases and keeps them alive.
 
 use crate::call::Call;
 use crate::exit::{BAD_CONNECTION, ERROR, Exit, bad_args};

@@ -1,4 +1,4 @@
-//! `member`.
+//! `member`: lists and changes the members.
 
 use crate::call::Call;
 use crate::exit::{ERROR, Exit, bad_args};

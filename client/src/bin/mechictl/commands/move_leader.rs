@@ -1,4 +1,4 @@
-//! `move-leader`.
+//! `move-leader`: hands the leadership to another member.
 
 use crate::call::Call;
 use crate::exit::{Exit, bad_args};

@@ -1,4 +1,4 @@
-//! `put`.
+//! `put`: writes a key, its value from the words or from standard input.
 
 use crate::call::Call;
 use crate::cli::flags::Flags;

@@ -1,4 +1,4 @@
-//! `role`.
+//! `role`: roles and their permissions.
 
 use crate::call::Call;
 use crate::cli::flags::Flags;

@@ -1,4 +1,4 @@
-//! `user`.
+//! `user`: users, their passwords and their roles.
 
 use crate::call::Call;
 use crate::exit::{Exit, bad_args};

@@ -83,6 +83,6 @@ mod tests {
         let bar = |width| Bar { total: 60, width, begun: Instant::now() };
         assert_eq!(bar(0).line(15, " 00m45s"), "\r 15 / 60   25.00% 00m45s");
         assert_eq!(bar(35).line(15, " 00m45s"), "\r 15 / 60 Booo      !  25.00% 00m45s");
-        assert_eq!(bar(40).line(60, " 1m0s"), "\r 60 / 60 Booooooooooooooo! 100.00% 1m0s");
+        assert_eq!(bar(40).line(60, " 1m0s"), "\r 60 / 60 Boooooooooooooooo! 100.00% 1m0s");
     }
 }
