@@ -204,6 +204,6 @@ mod tests {
         let range = future_bytes(|call| call.range(kv::range));
         let txn = future_bytes(|call| call.unary(kv::txn));
         println!("bytes of a call: put {put}, range {range}, txn {txn}");
-        assert!(put.max(range).max(txn) <= 6 * 1024, "put {put}, range {range}, txn {txn}");
+        assert!(put.max(range).max(txn) <= 4 * 1024, "put {put}, range {range}, txn {txn}");
     }
 }
