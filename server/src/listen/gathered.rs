@@ -123,3 +123,49 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
         Pin::new(&mut inner.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn what_is_written_arrives_whole_and_in_order_however_little_the_system_takes() {
+        for room in [1, 100, 1 << 20] {
+            let (mut near, far) = tokio::io::duplex(room);
+            let (mut library, gathering) = gather(far);
+            let reading = tokio::spawn(async move {
+                let mut read = Vec::new();
+                near.read_to_end(&mut read).await.unwrap();
+                read
+            });
+            let mut sent = Vec::new();
+            let sizes = [3, GATHERED_BYTES_MAX - 3, 1, GATHERED_BYTES_MAX + 1, 7, 9, GATHERED_BYTES_MAX, 2];
+            for (number, size) in sizes.into_iter().enumerate() {
+                let data = vec![number as u8; size];
+                library.write_all(&data).await.unwrap();
+                sent.extend_from_slice(&data);
+                if number == 4 {
+                    poll_fn(|cx| gathering.flush(cx)).await.unwrap();
+                }
+            }
+            library.shutdown().await.unwrap();
+            drop((library, gathering));
+            assert_eq!(reading.await.unwrap(), sent, "room for {room}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_before_the_flush() {
+        let (mut near, far) = tokio::io::duplex(1 << 10);
+        let (mut library, gathering) = gather(far);
+        library.write_all(b"one").await.unwrap();
+        library.flush().await.unwrap();
+        library.write_all(b"two").await.unwrap();
+        let mut read = [0; 16];
+        assert!(futures_util::FutureExt::now_or_never(near.read(&mut read)).is_none());
+        poll_fn(|cx| gathering.flush(cx)).await.unwrap();
+        assert_eq!(near.read(&mut read).await.unwrap(), 6);
+    }
+}
