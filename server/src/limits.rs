@@ -125,3 +125,7 @@ pub const PEER_FETCH_ATTEMPTS_MAX: u32 = 5;
 
 /// How long the next part of a file may take; then the connection is made anew.
 pub const PEER_PART_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of the working store's own cache: values that fit into memory are there already, and a cache without a bound of
+/// its own would hold all of them a second time (300 bytes of a key with 256).
+pub const STORE_CACHE_BYTES_MAX: u64 = 64 << 20;

@@ -8,7 +8,7 @@ use crate::driver::{self, Driver, DriverConfig, DriverHandle, DriverHooks};
 use crate::founding::Founding;
 use crate::gauges;
 use crate::keeping::Keeping;
-use crate::limits::{DISK_PART_BYTES_MAX, PEER_SNAPSHOT_SILENCE};
+use crate::limits::{DISK_PART_BYTES_MAX, PEER_SNAPSHOT_SILENCE, STORE_CACHE_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::node::{AskLeader, Inner, Node};
 use crate::peer::{Events, Later, Peers, PeersConfig, Pins, peers};
@@ -59,10 +59,6 @@ const READS_SHARE: u64 = 8;
 
 /// The share of the store's own cache.
 const CACHE_SHARE: u64 = 8;
-
-/// Bytes of that cache at the most: values that fit into memory are there already, and a cache without a bound of its
-/// own would hold all of them a second time (300 bytes of a key with 256).
-const CACHE_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a running member is to be stopped and opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -474,7 +470,7 @@ fn settings(config: &Config, founding: &Founding) -> Result<Settings> {
         data_dir: config.data_dir.clone(),
         identity: founding.identity.clone(),
         wal: WalOptions { segment_bytes: space::part_bytes(total), reserve_segments: RESERVE_SEGMENTS },
-        cache_bytes: (config.memory_limit / CACHE_SHARE).min(CACHE_BYTES_MAX),
+        cache_bytes: (config.memory_limit / CACHE_SHARE).min(STORE_CACHE_BYTES_MAX),
         resident_bytes: config.memory_limit / RESIDENT_SHARE,
         machine_boot: folder::machine_boot(),
     })
