@@ -6,6 +6,7 @@ pub mod plan;
 use crate::config::memory;
 use crate::disk::RealDisk;
 use crate::limits::{LOCAL_BACKOFF_MAX, LOCAL_BACKOFF_MIN, LOCAL_FAILURES_MAX, LOCAL_STOP_MAX};
+use crate::words;
 use anyhow::{Context, Result, bail};
 use child::Member;
 use mechi_replica::disk::Disk;
@@ -23,21 +24,11 @@ use tokio::time::{Instant, sleep};
 /// Time between two looks at the processes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// etcd's exit code for a malformed flag.
-const USAGE_CODE: u8 = 2;
-
 /// Runs a local cluster until a signal; `args` are those after `local`.
 pub fn run(args: &[String]) -> ExitCode {
-    if args.iter().take_while(|arg| *arg != "--").any(|arg| ["-h", "--help", "-help"].contains(&arg.as_str())) {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let asked = match Asked::parse(args) {
+    let asked = match words::read(args, USAGE, Asked::parse) {
         Ok(asked) => asked,
-        Err(error) => {
-            eprint!("{error}\n\n{USAGE}");
-            return ExitCode::from(USAGE_CODE);
-        }
+        Err(code) => return code,
     };
     // One thread: the system tells the members that their parent is gone when the thread that started them is.
     let ran = tokio::runtime::Builder::new_current_thread()

@@ -11,6 +11,7 @@ mod snapshots;
 mod store;
 
 use crate::recovery::folder;
+use crate::words;
 use anyhow::{Context, Result, bail};
 use asked::{Asked, USAGE};
 use disk::ReadOnly;
@@ -19,21 +20,11 @@ use mechi_replica::snapshot;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-/// etcd's exit code for a malformed flag.
-const USAGE_CODE: u8 = 2;
-
 /// Runs the dump; `args` are those after `dump`. Exit code 0 if all is whole, 1 if something is damaged or failed.
 pub fn run(args: &[String]) -> ExitCode {
-    if args.iter().any(|arg| ["-h", "--help", "-help"].contains(&arg.as_str())) {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let asked = match Asked::parse(args) {
+    let asked = match words::read(args, USAGE, Asked::parse) {
         Ok(asked) => asked,
-        Err(error) => {
-            eprint!("{error}\n\n{USAGE}");
-            return ExitCode::from(USAGE_CODE);
-        }
+        Err(code) => return code,
     };
     let mut out = Out::new(asked.is_json, Box::new(io::BufWriter::new(io::stdout().lock())));
     match dump(&asked, &mut out).and_then(|()| out.finish().context("write")) {
