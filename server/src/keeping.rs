@@ -50,8 +50,16 @@ impl Hooks for Keeping {
         self.space.flushed();
     }
 
+    fn nothing_to_flush(&self) {
+        self.space.nothing_to_flush();
+    }
+
     fn is_tight(&self) -> bool {
         self.space.is_tight()
+    }
+
+    fn log_is_superfluous(&self, below: u64) {
+        self.wal.trim(below);
     }
 
     fn snapshot_made(&self, manifest: &Manifest, trim: u64) {

@@ -340,6 +340,12 @@ impl Member {
         self.node.watches().stop();
     }
 
+    /// Brings the state into the store, as evidence of what it is, also if memory is enough for it.
+    pub async fn fill_store(&self) -> Result<()> {
+        let keeper = self.keeper.clone();
+        Ok(tokio::task::spawn_blocking(move || keeper.flush()).await?)
+    }
+
     /// Stops every thread in the order in which they feed each other, and notes the orderly stop in the log.
     pub async fn stop(self) -> Result<()> {
         let Threads { handle, wal, driver_thread, wal_thread } = self.driver;
@@ -472,6 +478,7 @@ fn settings(config: &Config, founding: &Founding) -> Result<Settings> {
         wal: WalOptions { segment_bytes: space::part_bytes(total), reserve_segments: RESERVE_SEGMENTS },
         cache_bytes: (config.memory_limit / CACHE_SHARE).min(STORE_CACHE_BYTES_MAX),
         resident_bytes: config.memory_limit / RESIDENT_SHARE,
+        expects_store: !config.store_flush_interval.is_zero(),
         machine_boot: folder::machine_boot(),
     })
 }

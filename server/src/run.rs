@@ -149,6 +149,9 @@ impl Life<'_> {
             hand_over(&node, self.config.election_timeout).await;
         }
         drop(node);
+        if matches!(end, End::Reopen(Reopen::Diverged { .. })) {
+            member.fill_store().await?;
+        }
         self.stop(member, &tasks, matches!(end, End::Signal(_))).await?;
         Ok(match end {
             End::Signal(_) => None,

@@ -109,6 +109,11 @@ impl Space {
         self.flushed.store(self.flushing.load(Relaxed), Relaxed);
     }
 
+    /// Takes note that no change waits for a flush, and none of what was admitted will.
+    pub fn nothing_to_flush(&self) {
+        self.flushed.store(self.admitted.load(Relaxed), Relaxed);
+    }
+
     /// Looks at the disk under `live` bytes of data: refuses growth while there is still room for what gets out of it
     /// again, and allows it once the ballast stands and there is more. Call it now and then.
     pub fn look(&self, live: u64) {

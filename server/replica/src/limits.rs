@@ -135,6 +135,12 @@ pub const STORE_BATCH_BYTES: usize = 256 << 10;
 /// Changes that a flush clones under the state's lock at once; the rest waits for the next slice.
 pub const FLUSH_SLICE_CHANGES: usize = 4_096;
 
+/// Versions that one pass of an export gathers (some 40 bytes each); all of them if there are fewer.
+pub const EXPORT_ROWS_MIN: usize = 1 << 18;
+
+/// Passes of an export over a large index, each gathering as much of it (1/n).
+pub const EXPORT_PASSES: usize = 16;
+
 /// Bytes of the state beside keys and values; beyond it the member stops (some 40 million leases).
 pub const STATE_BYTES_MAX: usize = 1 << 30;
 
@@ -160,7 +166,7 @@ pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
 pub const WAL_RESERVE_SEGMENTS: usize = 2;
 
 /// Trimmed log segments kept beyond the reserve to be written again; more are removed.
-pub const WAL_RECYCLED_SEGMENTS: usize = 4;
+pub const WAL_RECYCLED_SEGMENTS: usize = 2;
 
 /// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
 pub const WAL_NOTE_BYTES: u64 = 64 << 10;

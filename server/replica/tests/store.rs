@@ -157,8 +157,7 @@ impl Member {
             self.open = self.flusher.begin(self.state.to_meta());
         }
         let Some(flush) = &mut self.open else { return };
-        let entries = flush.slice(&self.state.mvcc).unwrap();
-        if !entries.is_empty() {
+        if let Some(entries) = flush.slice(&self.state.mvcc).unwrap() {
             let batch = flush.batch(&entries);
             if !batch.is_empty() {
                 self.store.commit(batch).unwrap();

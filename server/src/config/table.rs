@@ -224,7 +224,7 @@ pub static FLAGS: &[Flag] = &[
     flag(Features, "max-learners", Int, "1", Inert, "Learners allowed in the cluster."),
 
     flag(Mechi, "memory-limit", Bytes, "", Acts, "Memory to stay within (bytes, 512MiB, 2GiB); half of the cgroup's or the machine's if not set."),
-    flag(Mechi, "store-flush-interval", Duration, "1m0s", Acts, "How long a change may wait for the working store; no acknowledgement waits for it."),
+    flag(Mechi, "store-flush-interval", Duration, "0s", Acts, "How long a change may wait for the working store (no acknowledgement waits for it); 0s: the store is used only once the data does not fit into memory."),
     flag(Mechi, "snapshot-log-bytes", Bytes, "64MiB", Acts, "Log from which on a snapshot replaces it (bytes, 64MiB); a member that lags by more is sent a snapshot."),
     flag(Mechi, "auto-compaction-revision-interval", Duration, "5m0s", Acts, "Time between two looks of the auto compaction by revision."),
     flag(Mechi, "lease-checkpoint-interval", Duration, "5m0s", Acts, "Time between two notes of a lease's remaining time, which a restart starts from."),

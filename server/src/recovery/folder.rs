@@ -161,8 +161,11 @@ pub fn bytes(folder: &Path) -> u64 {
     found.flatten().map(size).sum()
 }
 
-/// Makes everything below a folder durable, and its own name.
+/// Makes everything below a folder durable, and its own name; a folder that is not there has nothing to lose.
 pub fn sync_all(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
     for path in entries(folder)? {
         if path.is_dir() {
             sync_all(&path)?;

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod space;
 
 use crate::disk::RealDisk;
+use crate::store::flush::MemoryBudget;
 use crate::store::sled::SledStore;
 use anyhow::{Context, Result, bail};
 use identity::Identity;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// Bytes of values that may stay in memory.
     pub resident_bytes: u64,
+    /// Whether a store is expected although all data may fit into memory.
+    pub expects_store: bool,
     /// This boot of the machine: [`folder::machine_boot`] but in tests.
     pub machine_boot: String,
 }
@@ -74,7 +77,7 @@ pub struct Opened {
     pub store: Arc<SledStore>,
     /// What the store holds.
     pub flusher: Flusher,
-    /// Why the store was rebuilt, if it was.
+    /// Why the state was rebuilt from snapshot and log although there should have been a store.
     pub rebuilt: Option<Unusable>,
     /// The snapshots on disk, oldest first; the last one is verified.
     pub snapshots: Vec<Manifest>,
@@ -161,7 +164,9 @@ fn settle(
             if why != Unusable::Absent {
                 tracing::warn!(%why, "the store is rebuilt from snapshot and log");
             }
-            (rebuild(settings, &disk, &member, &base)?, Some(why))
+            // Without an age at which changes are flushed, no store is the usual case.
+            let missed = why != Unusable::Absent || settings.expects_store;
+            (rebuild(settings, &disk, &member, &base)?, missed.then_some(why))
         }
     };
     let Stood { mut state, store, mut flusher } = stood;
@@ -245,7 +250,7 @@ fn stand(settings: &Settings, folder: &Path, base: &Base<RealDisk>) -> Result<St
     Ok(Stood { state, store, flusher })
 }
 
-/// Makes a new store from the newest snapshot, or an empty one.
+/// Begins with the newest snapshot, or with nothing; the store is used only if the data does not fit into memory.
 fn rebuild(settings: &Settings, disk: &RealDisk, member: &Path, base: &Base<RealDisk>) -> Result<Stood> {
     base.check_meets()?;
     // What was set aside is kept until the member runs, unless the new store could want for its room.
@@ -254,10 +259,17 @@ fn rebuild(settings: &Settings, disk: &RealDisk, member: &Path, base: &Base<Real
     if free < aside.saturating_mul(2) {
         folder::remove_aside(member)?;
     }
-    let store = open_store(settings, &folder::store_path(member, &settings.machine_boot))?;
+    let path = folder::store_path(member, &settings.machine_boot);
+    let unused = || SledStore::when_needed(&path, settings.cache_bytes);
     let Some(manifest) = &base.snapshot else {
-        return Ok(Stood { state: State::empty(), store, flusher: Flusher::new(None) });
+        return Ok(Stood { state: State::empty(), store: unused(), flusher: Flusher::new(None) });
     };
+    let budget = MemoryBudget { limit: settings.resident_bytes };
+    if manifest.tally.bytes <= budget.near() {
+        let state = restore::from_snapshot(disk, SNAP_DIR, manifest)?;
+        return Ok(Stood { state, store: unused(), flusher: Flusher::new(None) });
+    }
+    let store = open_store(settings, &path)?;
     let applied = restore::rebuild(&store, disk, SNAP_DIR, manifest)?;
     let (state, flusher) = restore::restore(&store, &applied, settings.resident_bytes)?;
     Ok(Stood { state, store, flusher })

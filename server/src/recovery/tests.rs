@@ -21,6 +21,7 @@ fn settings(dir: &Path, machine_boot: &str) -> Settings {
         wal: WalOptions { segment_bytes: 64 << 10, reserve_segments: 1 },
         cache_bytes: 16 << 20,
         resident_bytes: 1 << 20,
+        expects_store: true,
         machine_boot: machine_boot.into(),
     }
 }
@@ -107,7 +108,7 @@ fn after_a_restart_of_the_machine_the_store_is_rebuilt() {
     drop(run(dir.path()));
     let opened = open(&settings(dir.path(), "boot-2")).unwrap();
     assert_eq!(opened.rebuilt, Some(Unusable::OtherBoot));
-    assert_eq!(opened.flusher.applied().unwrap().index, 40, "the newest snapshot's");
+    assert!(opened.flusher.applied().is_none(), "the snapshot's data fits into memory");
     assert_holds(&opened, 60);
     assert!(space::tidy(&settings(dir.path(), "").data_dir).unwrap() > 0);
 }

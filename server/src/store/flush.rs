@@ -8,7 +8,7 @@ use crate::disk::RealDisk;
 use crate::limits::KEEPER_ASKS_MAX;
 use mechi_replica::apply::state::State;
 use mechi_replica::limits::SLICE_KEYS_MAX;
-use mechi_replica::mvcc::HashJob;
+use mechi_replica::mvcc::{Export, HashJob};
 use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot::build::Builder;
 use mechi_replica::snapshot::manifest::Manifest;
@@ -21,8 +21,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a change may wait for its flush.
-pub const FLUSH_AGE: Duration = Duration::from_secs(60);
+/// How long a change may wait for its flush while the store is in use and nothing else is said.
+const FLUSH_AGE: Duration = Duration::from_secs(60);
 
 /// How often the keeper looks around when nothing wakes it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -38,6 +38,11 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
+    /// Bytes above which the store is used, if it was not before: that takes a while, and the limit is near.
+    pub fn near(&self) -> u64 {
+        self.limit / 4 * 3
+    }
+
     /// Bytes at which apply waits for the keeper: an eighth above the limit.
     pub fn ceiling(&self) -> u64 {
         self.limit.saturating_add(self.limit / 8)
@@ -66,8 +71,12 @@ pub trait Hooks: Send + 'static {
     fn may_flush(&self, bytes: u64) -> bool;
     /// The flush that began last is in the store.
     fn flushed(&self);
+    /// All data fits into memory: no change waits for a flush.
+    fn nothing_to_flush(&self);
     /// Whether the disk is so full that growth is refused and space is worth an early snapshot.
     fn is_tight(&self) -> bool;
+    /// No snapshot that is kept needs the log below this index any more.
+    fn log_is_superfluous(&self, below: u64);
     /// A snapshot is durable and verified: the log below `trim` may go. It is the older snapshot's index while that
     /// one is kept.
     fn snapshot_made(&self, manifest: &Manifest, trim: u64);
@@ -96,7 +105,7 @@ pub struct KeeperConfig {
     pub member: u64,
     /// The bound of values in memory.
     pub budget: MemoryBudget,
-    /// How long a change may wait for its flush: [`FLUSH_AGE`] but in tests.
+    /// How long a change may wait for its flush; zero if the store is only for what does not fit into memory.
     pub flush_age: Duration,
     /// Bytes of log below which no snapshot is made.
     pub snapshot_log_bytes: u64,
@@ -160,6 +169,7 @@ impl Keeper {
             dirty_since: None,
             flush: None,
             builder: None,
+            export: None,
             building_since: Instant::now(),
             hash: None,
             retry_after: None,
@@ -268,6 +278,8 @@ struct Work {
     dirty_since: Option<Instant>,
     flush: Option<Flush>,
     builder: Option<Builder<RealDisk>>,
+    /// Where `builder` gets its records if the store is not used.
+    export: Option<Export>,
     /// When `builder` began.
     building_since: Instant,
     hash: Option<HashJob>,
@@ -336,13 +348,19 @@ impl Work {
         let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
         let dirty = applied > in_store;
         self.dirty_since = if dirty { self.dirty_since.or_else(|| Some(Instant::now())) } else { None };
-        let over = resident > self.budget().limit;
+        let over = match self.is_store_idle() {
+            true => resident > self.budget().near(),
+            false => resident > self.budget().limit,
+        };
+        if self.is_store_idle() && !over {
+            self.hooks.nothing_to_flush();
+        }
         // What is on its way is not wanted once more: it may be enough, and is judged when it has ended.
         let (may_flush, may_build) = (self.flush.is_none(), self.builder.is_none());
         self.wanted.flush |= may_flush
             && dirty
             && (over
-                || self.dirty_since.is_some_and(|since| since.elapsed() >= self.config.flush_age)
+                || self.dirty_since.is_some_and(|since| self.is_old(since))
                 || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
         let log_since = self.hooks.log_bytes_since(newest);
@@ -382,6 +400,21 @@ impl Work {
         Ok(more)
     }
 
+    /// Whether all data is in memory and the store is empty: it is used only once memory runs short, or when changes have
+    /// an age at which they are flushed.
+    fn is_store_idle(&self) -> bool {
+        self.config.flush_age.is_zero() && self.flusher.applied().is_none() && self.flush.is_none()
+    }
+
+    fn is_old(&self, dirty_since: Instant) -> bool {
+        let age = match self.config.flush_age {
+            // The store is in use all the same: it is kept near, so that an open has little to catch up with.
+            Duration::ZERO => FLUSH_AGE,
+            age => age,
+        };
+        !self.is_store_idle() && dirty_since.elapsed() >= age
+    }
+
     fn budget(&self) -> MemoryBudget {
         self.config.budget.above(self.floor)
     }
@@ -416,21 +449,27 @@ impl Work {
     }
 
     fn step_flush(&mut self) -> Result<bool, Fatal> {
-        if self.flush.is_none() && (self.wanted.flush || self.wanted.snapshot) {
+        if self.flush.is_none() && (self.wanted.flush || self.wanted.snapshot && !self.is_store_idle()) {
             self.wanted.flush = false;
-            let unflushed = self.state.read().mvcc.bytes_since(self.flusher.flushed());
+            let unflushed = {
+                let mvcc = &self.state.read().mvcc;
+                match self.flusher.applied() {
+                    Some(applied) => mvcc.bytes_since(applied.revision),
+                    None => mvcc.live_bytes() + mvcc.unreclaimed_bytes(),
+                }
+            };
             // A flush begins only with room for it.
             if !self.hooks.may_flush(unflushed) {
                 self.no_room = true;
-                self.wanted.snapshot = false;
+                self.wanted.snapshot &= self.is_store_idle();
                 return Ok(false);
             }
             let meta = self.state.read().to_meta();
             self.flush = self.flusher.begin(meta);
         }
         let Some(flush) = &mut self.flush else { return Ok(false) };
-        let entries = flush.slice(&self.state.read().mvcc)?;
-        if !entries.is_empty() {
+        let slice = flush.slice(&self.state.read().mvcc)?;
+        if let Some(entries) = slice {
             let batch = flush.batch(&entries);
             if !batch.is_empty() {
                 let began = Instant::now();
@@ -457,16 +496,35 @@ impl Work {
     fn step_snapshot(&mut self) -> Result<bool, Fatal> {
         if self.builder.is_none() && self.wanted.snapshot && self.flush.is_none() {
             self.retry_after = None;
-            let Some(applied) = self.flusher.applied() else { return Ok(false) };
-            let meta = applied.state(&*self.store)?;
+            let (tally, meta) = match self.flusher.applied() {
+                Some(applied) => (Some(applied.tally), applied.state(&*self.store)?),
+                None if self.is_store_idle() => {
+                    let state = self.state.read();
+                    let meta = state.to_meta();
+                    self.export = Some(Export::new(&state.mvcc, meta.revision, meta.compact_revision));
+                    (None, meta)
+                }
+                None => return Ok(false),
+            };
+            self.make_room()?;
             let KeeperConfig { disk, snapshots, member, .. } = &self.config;
             let previous = self.snapshots.last();
             self.building_since = Instant::now();
-            self.builder = Some(Builder::new(disk.clone(), snapshots, *member, applied, meta, previous));
+            self.builder = Some(Builder::new(disk.clone(), snapshots, *member, tally, meta, previous));
             self.wanted.snapshot = false;
         }
         let Some(builder) = &mut self.builder else { return Ok(false) };
-        let result = match builder.step(&*self.store) {
+        let stepped = match &mut self.export {
+            None => builder.step(&*self.store),
+            Some(export) => {
+                let slice = export.slice(&self.state.read().mvcc)?;
+                match slice {
+                    Some(entries) => builder.add(entries).map(|()| true),
+                    None => builder.end().map(|()| false),
+                }
+            }
+        };
+        let result = match stepped {
             Ok(true) => return Ok(true),
             Ok(false) => self.builder.take().expect("it was there above").finish(),
             Err(error) => {
@@ -476,6 +534,7 @@ impl Work {
                 Err(error)
             }
         };
+        self.export = None;
         match result {
             Ok(manifest) => {
                 self.hooks.snapshot_took(self.building_since.elapsed());
@@ -489,6 +548,22 @@ impl Work {
             }
         }
         Ok(true)
+    }
+
+    /// Drops the older snapshot and its log before a new one is written, if there would not be room for all of them.
+    fn make_room(&mut self) -> Result<(), Fatal> {
+        let [older, newest] = &self.snapshots[..] else { return Ok(()) };
+        let live = self.state.read().mvcc.live_bytes();
+        let used = older.bytes() + 2 * newest.bytes() + self.hooks.log_bytes_since(older.index());
+        if snapshot::keeps_older_beside_a_new_one(used, live) {
+            return Ok(());
+        }
+        self.snapshots.remove(0);
+        self.collect_garbage()?;
+        if let Some(newest) = self.snapshots.last() {
+            self.hooks.log_is_superfluous(newest.index());
+        }
+        Ok(())
     }
 
     /// Keeps the new snapshot and, while the disk use allows it, its predecessor; frees all others.
@@ -535,9 +610,10 @@ impl Work {
             // The lock first: a view that opens before it is seen, one that opens after it reads what is left.
             let mut state = self.state.write();
             let began = Instant::now();
+            let exported = self.export.as_ref().map_or(i64::MAX, Export::floor);
             let floor = self.hooks.floor();
             let compacted = state.mvcc.compact_revision();
-            let sweep = state.mvcc.sweep(floor, SLICE_KEYS_MAX);
+            let sweep = state.mvcc.sweep(floor.min(exported), SLICE_KEYS_MAX);
             drop(state);
             let held_back = floor < compacted && sweep.removed.is_empty() && sweep.hash.is_none();
             swept.finished = sweep.done || held_back;
@@ -557,7 +633,8 @@ impl Work {
 
     /// Evicts a slice; returns whether enough is evicted or nothing more can be.
     fn step_evict(&mut self) -> Result<bool, Fatal> {
-        if self.state.read().mvcc.resident_bytes() <= self.budget().limit {
+        // An export finds its values in memory.
+        if self.export.is_some() || self.state.read().mvcc.resident_bytes() <= self.budget().limit {
             return Ok(true);
         }
         let flushed = self.flusher.flushed();
@@ -576,6 +653,9 @@ impl Work {
     fn last_flush(&mut self) -> Result<(), Fatal> {
         if let Some(builder) = self.builder.take() {
             builder.abandon();
+        }
+        if self.is_store_idle() {
+            return Ok(());
         }
         // A flush that is on its way describes an older state; another follows it.
         while self.flush.is_some() {

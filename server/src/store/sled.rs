@@ -25,9 +25,19 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct SledStore {
     folder: PathBuf,
-    db: RwLock<Option<sled::Db>>,
+    cache_bytes: u64,
+    db: RwLock<Opened>,
     writer: Mutex<Option<SyncSender<Job>>>,
     lost: OnceLock<String>,
+}
+
+/// What there is to read.
+#[derive(Debug)]
+enum Opened {
+    /// Nothing was ever written: there is no folder.
+    Not,
+    Yes(sled::Db),
+    Closed,
 }
 
 type Done = SyncSender<Result<(), String>>;
@@ -43,6 +53,24 @@ impl SledStore {
     /// - Units: `cache_bytes` bounds sled's page cache.
     /// - Errors: [`Fatal::EngineLost`] for an error, a panic or a hang.
     pub fn open(folder: &Path, cache_bytes: u64, timeout: Duration) -> Result<Self, Fatal> {
+        let store = Self::when_needed(folder, cache_bytes);
+        store.open_now(&mut store.writer.lock(), timeout)?;
+        Ok(store)
+    }
+
+    /// A store that is empty, and whose folder is made with the first commit.
+    pub fn when_needed(folder: &Path, cache_bytes: u64) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            cache_bytes,
+            db: RwLock::new(Opened::Not),
+            writer: Mutex::new(None),
+            lost: OnceLock::new(),
+        }
+    }
+
+    fn open_now(&self, writer: &mut Option<SyncSender<Job>>, timeout: Duration) -> Result<(), Fatal> {
+        let (folder, cache_bytes) = (&self.folder, self.cache_bytes);
         let config = sled::Config::default()
             .path(folder)
             .cache_capacity(cache_bytes)
@@ -50,7 +78,7 @@ impl SledStore {
             .flush_every_ms(None);
         let (opened, result) = sync_channel(1);
         let (jobs, queue) = sync_channel(1);
-        let files = folder.to_owned();
+        let files = folder.clone();
         let spawned = thread::Builder::new().name("store".into()).spawn(move || {
             let db = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| "it panicked".to_string());
             match db.and_then(|db| db.map_err(|error| error.to_string())) {
@@ -66,12 +94,11 @@ impl SledStore {
         spawned.map_err(|source| Fatal::Io { context: "spawn the store's thread".into(), source })?;
         let lost = |detail: String| Fatal::EngineLost(format!("open {}: {detail}", folder.display()));
         match result.recv_timeout(timeout) {
-            Ok(Ok(db)) => Ok(Self {
-                folder: folder.to_owned(),
-                db: RwLock::new(Some(db)),
-                writer: Mutex::new(Some(jobs)),
-                lost: OnceLock::new(),
-            }),
+            Ok(Ok(db)) => {
+                *self.db.write() = Opened::Yes(db);
+                *writer = Some(jobs);
+                Ok(())
+            }
             Ok(Err(error)) => Err(lost(error)),
             Err(RecvTimeoutError::Timeout) => Err(lost(format!("no answer in {} s", timeout.as_secs()))),
             Err(RecvTimeoutError::Disconnected) => Err(lost("its thread died".into())),
@@ -83,14 +110,14 @@ impl SledStore {
         &self.folder
     }
 
-    /// Hands everything to the operating system and closes; the caller syncs the folder's files.
+    /// Hands everything to the operating system and closes; the caller syncs the folder's files, if it is there.
     ///
     /// From here on every call fails. Errors: [`Fatal::EngineLost`], also if closing takes too long.
     pub fn close(&self) -> Result<(), Fatal> {
         self.check()?;
         let writer = self.writer.lock().take();
         // The writer's is the last handle then; it waits until sled's own threads have let go of the files too.
-        drop(self.db.write().take());
+        drop(std::mem::replace(&mut *self.db.write(), Opened::Closed));
         let Some(jobs) = writer else { return Ok(()) };
         let (done, result) = sync_channel(1);
         self.wait(jobs.send(Job::Close(done)).is_ok(), &result, CLOSE_TIMEOUT)
@@ -116,11 +143,15 @@ impl SledStore {
         }
     }
 
-    /// Runs a read; a panic or an error ends the store.
-    fn read<T>(&self, read: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, Fatal> {
+    /// Runs a read; a panic or an error ends the store. Where nothing was ever written, nothing is found.
+    fn read<T: Default>(&self, read: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, Fatal> {
         self.check()?;
-        let db = self.db.read();
-        let Some(db) = db.as_ref() else { return Err(Fatal::EngineLost("the store is closed".into())) };
+        let opened = self.db.read();
+        let db = match &*opened {
+            Opened::Not => return Ok(T::default()),
+            Opened::Yes(db) => db,
+            Opened::Closed => return Err(closed()),
+        };
         match catch_unwind(AssertUnwindSafe(|| read(db))) {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(self.lose(error.to_string())),
@@ -128,6 +159,13 @@ impl SledStore {
         }
     }
 }
+
+fn closed() -> Fatal {
+    Fatal::EngineLost("the store is closed".into())
+}
+
+/// How long an empty store may take to open.
+const FIRST_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Closing writes what sled holds back, at most its cache.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -209,8 +247,11 @@ impl Store for SledStore {
 
     fn commit(&self, batch: Batch) -> Result<(), Fatal> {
         self.check()?;
-        let writer = self.writer.lock();
-        let Some(jobs) = writer.as_ref() else { return Err(Fatal::EngineLost("the store is closed".into())) };
+        let mut writer = self.writer.lock();
+        if writer.is_none() && matches!(*self.db.read(), Opened::Not) {
+            self.open_now(&mut writer, FIRST_OPEN_TIMEOUT)?;
+        }
+        let jobs = writer.as_ref().ok_or_else(closed)?;
         let (done, result) = sync_channel(1);
         self.wait(jobs.send(Job::Commit(Box::new(batch), done)).is_ok(), &result, WRITE_TIMEOUT)
     }

@@ -41,6 +41,8 @@ pub struct Options {
     pub snapshots_kept: usize,
     /// Entries after which a member flushes into its store.
     pub flush_entries: u64,
+    /// Index from which on members use their stores; before, all data is in memory alone.
+    pub store_from: u64,
     /// How long a message takes.
     pub latency: Span,
     /// Messages lost, in a thousand, while nothing is wrong.
@@ -89,10 +91,12 @@ impl Options {
         // From a generator of its own, so that what it draws reshuffles nothing else.
         let mut operator = Rng::new(seed ^ 0x6f70_6572_6174_6f72);
         let operator = if members == 1 { 0 } else { *operator.pick(&[0, 0, 2, 4, 4, 8]) };
+        let mut store = Rng::new(seed ^ 0x7374_6f72_655f_7573);
         Self {
             seed,
             members,
             operator,
+            store_from: *store.pick(&[0, 0, 150, u64::MAX, u64::MAX]),
             tick_ms,
             election_ticks: *rng.pick(&[8, 10, 10]),
             segment_bytes: *rng.pick(&[4 << 10, 8 << 10, 16 << 10, 64 << 10]),
@@ -130,7 +134,7 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed={} members={} tick={}ms election={} segment={} snapshot={} kept={} memory={} flush={} latency={}..{}us \
+            "seed={} members={} tick={}ms election={} segment={} snapshot={} kept={} memory={} flush={} store={} latency={}..{}us \
              loss={}/1000 duplicates={}/1000 reordered={}/1000 fsync={}..{}us apply={}..{}us skew={}ppm keys={} \
              values<={}B clients={} watchers={} checkpoint={}ms ttl<={}s operator={} faults={:?}",
             self.seed,
@@ -142,6 +146,7 @@ impl fmt::Display for Options {
             self.snapshots_kept,
             self.log_memory_bytes,
             self.flush_entries,
+            self.store_from as i64,
             self.latency.min,
             self.latency.max,
             self.loss,

@@ -23,7 +23,7 @@ use mechi_replica::effect::{Entry, Role};
 use mechi_replica::input::Ticket;
 use mechi_replica::limits::SLICE_KEYS_MAX;
 use mechi_replica::member::{Answer, Effect, Input, Member, MemberConfig, Token};
-use mechi_replica::mvcc::HashJob;
+use mechi_replica::mvcc::{Export, HashJob};
 use mechi_replica::outcome::{Error, Fatal};
 use mechi_replica::recovery::{Base, open_base, replay, tail, term_at};
 use mechi_replica::replica::{LogTail, ReplicaConfig};
@@ -135,12 +135,15 @@ pub(super) struct Process {
     caught_up: bool,
     flush: Option<Flush>,
     builder: Option<Builder<SimDisk>>,
+    /// Where `builder` gets its records while the store is not used.
+    export: Option<Export>,
     wants_snapshot: bool,
     /// A snapshot is being fetched: its files must not be taken for garbage.
     pub(super) fetching: bool,
     hash: Option<HashJob>,
     evictions: u64,
     flush_entries: u64,
+    store_from: u64,
     snapshot_entries: u64,
     snapshots_kept: usize,
     effects: Vec<Effect>,
@@ -445,8 +448,10 @@ impl Process {
         while self.flush.is_some() {
             self.step_flush(in_store, in_store)?;
         }
-        let meta = self.state.to_meta();
-        self.flusher.flush_all(&self.store, &self.state.mvcc, meta).map_err(say("last flush"))?;
+        if !self.is_store_idle() {
+            let meta = self.state.to_meta();
+            self.flusher.flush_all(&self.store, &self.state.mvcc, meta).map_err(say("last flush"))?;
+        }
         if let Some(applied) = self.flusher.applied() {
             machine.close();
             self.wal.close_clean(applied.index).map_err(|error| format!("close: {error}"))?;

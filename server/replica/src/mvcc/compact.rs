@@ -135,26 +135,28 @@ impl Mvcc {
             self.unreclaimed_bytes -= version.size();
             self.record_bytes -= version.record_bytes();
             // The store may still have to pass by the change; the record itself need not stay for that.
-            if version.main > self.flushed {
+            if self.flushed.is_some_and(|flushed| version.main > flushed) {
                 self.log.evict(version.revision(), &Record::key_only(key));
             }
         }
         pruned.iter().map(|version| version.revision()).collect()
     }
 
-    /// Says that the store holds every change up to `revision`, so that the log may forget what is also swept.
+    /// Says that the store holds every change up to `revision`, so that the log may forget what is also swept; from now
+    /// on it keeps what the store has yet to get. Without a store it keeps only what is not swept.
     pub fn set_flushed(&mut self, revision: i64) {
-        self.flushed = self.flushed.max(revision);
+        self.flushed = self.flushed.max(Some(revision));
         self.trim(crate::limits::SLICE_KEYS_MAX);
     }
 
     /// The revision that [`Mvcc::set_flushed`] was told last; 0 before.
     pub fn flushed(&self) -> i64 {
-        self.flushed
+        self.flushed.unwrap_or(0)
     }
 
     /// Forgets up to `max` changes of the log that are swept and flushed; returns whether none is left.
     pub(super) fn trim(&mut self, max: usize) -> bool {
-        self.log.trim(self.sweeper.swept.min(self.flushed.saturating_add(1)), max)
+        let wanted = self.flushed.map_or(i64::MAX, |flushed| flushed.saturating_add(1));
+        self.log.trim(self.sweeper.swept.min(wanted), max)
     }
 }

@@ -7,10 +7,11 @@
 //! a put is garbage once a later version of its key is at or below the compact revision; a tombstone is garbage once
 //! it is below it (the one exactly at it stays, so that a watch from there still sees the DELETE).
 //!
-//! In reading order: `tree`, `key_index`, `log`, `read`, `write`, `compact`, `hash`, `evict`, `restore`.
+//! In reading order: `tree`, `key_index`, `log`, `read`, `write`, `compact`, `hash`, `evict`, `restore`, `export`.
 
 mod compact;
 mod evict;
+mod export;
 mod hash;
 mod key_index;
 mod log;
@@ -23,6 +24,7 @@ mod write;
 mod tests;
 
 pub use compact::Sweep;
+pub use export::Export;
 pub use hash::{HashJob, HashKv};
 pub use restore::Attachment;
 pub use write::Write;
@@ -128,8 +130,9 @@ pub struct Mvcc {
     log: Log,
     revision: i64,
     compact_revision: i64,
-    /// The store has everything up to this revision; the log may forget it once it is also swept.
-    flushed: i64,
+    /// The store has everything up to this revision; the log may forget it once it is also swept. `None` while no store
+    /// takes part.
+    flushed: Option<i64>,
     /// Sum over the newest versions of the live keys, see [`crate::digest::content`].
     content_sum: u64,
     live_bytes: u64,
@@ -159,7 +162,7 @@ impl Mvcc {
             log: Log::default(),
             revision: 1,
             compact_revision: -1,
-            flushed: 0,
+            flushed: None,
             content_sum: 0,
             live_bytes: 0,
             unreclaimed_bytes: 0,

@@ -1,4 +1,4 @@
-//! Makes a snapshot from the store, chunk by chunk, sharing what its predecessor already has on disk.
+//! Makes a snapshot from memory or from the store, chunk by chunk, sharing what its predecessor already has on disk.
 
 use super::chunk::{self, Chunk};
 use super::manifest::Manifest;
@@ -14,15 +14,16 @@ use mechi_proto::mechipb::StateMeta;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 
-/// A snapshot on its way. Until it ends nothing may be removed from the store; more may be flushed into it.
+/// A snapshot on its way, fed with records in the order of their revisions.
 #[derive(Debug)]
 pub struct Builder<D> {
     disk: D,
     dir: String,
     meta: StateMeta,
     author: u64,
-    /// What the store must turn out to hold: kept from memory, not from the store.
-    wanted: Tally,
+    /// What the records must turn out to be, if they do not come from memory.
+    wanted: Option<Tally>,
+    /// Where the store is read.
     scan: RecordScan,
     read_all: bool,
     /// Chunks of the predecessor that lie ahead.
@@ -34,14 +35,16 @@ pub struct Builder<D> {
 }
 
 impl<D: Disk> Builder<D> {
-    /// Begins a snapshot of what `applied`, the store's applied record, and `meta`, the state that belongs to it, say.
+    /// Begins a snapshot of what the store holds by `wanted`, the tally of its applied record, and of `meta`, the state
+    /// that belongs to it; without a tally, of what memory holds.
     ///
+    /// Until it ends nothing may be removed from the store; more may be flushed into it.
     /// - Shape: `previous` is a snapshot whose files are in `dir`; it was verified.
     pub fn new(
         disk: D,
         dir: &str,
         author: u64,
-        applied: &Applied,
+        wanted: Option<Tally>,
         meta: StateMeta,
         previous: Option<&Manifest>,
     ) -> Self {
@@ -49,7 +52,7 @@ impl<D: Disk> Builder<D> {
             disk,
             dir: dir.to_string(),
             author,
-            wanted: applied.tally,
+            wanted,
             scan: RecordScan::through(meta.revision),
             meta,
             read_all: false,
@@ -67,18 +70,22 @@ impl<D: Disk> Builder<D> {
             return Ok(false);
         }
         match self.scan.next_slice(store, STORE_BATCH_BYTES)? {
-            Some(slice) => {
-                for entry in slice {
-                    self.take(entry)?;
-                }
-            }
-            None => {
-                self.read_all = true;
-                while self.pass() {}
-                self.write()?;
-            }
+            Some(slice) => self.add(slice)?,
+            None => self.end()?,
         }
         Ok(!self.read_all)
+    }
+
+    /// Takes the next records and writes the chunks that they fill.
+    pub fn add(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        entries.into_iter().try_for_each(|entry| self.take(entry))
+    }
+
+    /// Writes what is left: there are no more records.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.read_all = true;
+        while self.pass() {}
+        self.write()
     }
 
     fn take(&mut self, entry: Entry) -> Result<(), Error> {
@@ -132,7 +139,7 @@ impl<D: Disk> Builder<D> {
         Ok(())
     }
 
-    /// Ends the snapshot once [`Builder::step`] has nothing more to do: directory sync, chunks read back, manifest.
+    /// Ends the snapshot once [`Builder::step`] has nothing more to do, or after [`Builder::end`]: directory sync, chunks read back, manifest.
     ///
     /// - Returns: the manifest, durable and read back; only now may the log below its index go.
     /// - Errors: [`Fatal::EngineLost`] if the store gave back other records than were put into it.
@@ -140,8 +147,8 @@ impl<D: Disk> Builder<D> {
         assert!(self.read_all, "a snapshot ends when all records are read");
         let mut found = Tally::default();
         self.chunks.iter().for_each(|chunk| found.merge(&chunk.tally));
-        if found != self.wanted {
-            let detail = format!("the store holds {found:?}, {:?} were put into it", self.wanted);
+        if let Some(wanted) = self.wanted.filter(|wanted| *wanted != found) {
+            let detail = format!("the store holds {found:?}, {wanted:?} were put into it");
             return Err(Fatal::EngineLost(detail).into());
         }
         self.disk.sync_dir(&self.dir)?;
@@ -179,7 +186,7 @@ pub fn build<D: Disk>(
     applied: &Applied,
     previous: Option<&Manifest>,
 ) -> Result<Manifest, Error> {
-    let mut builder = Builder::new(disk.clone(), dir, author, applied, meta, previous);
+    let mut builder = Builder::new(disk.clone(), dir, author, Some(applied.tally), meta, previous);
     while builder.step(store)? {}
     builder.finish()
 }

@@ -167,6 +167,13 @@ pub fn is_due(log_since: u64, live: u64, log_bytes_min: u64) -> bool {
     log_since >= (live / crate::limits::SNAPSHOT_LOG_FRACTION).max(log_bytes_min)
 }
 
+/// Whether the older snapshot and its log may stay while a third one is written.
+///
+/// - Units: bytes; `used` counts the snapshots, the third as large as the second, and the log.
+pub fn keeps_older_beside_a_new_one(used: u64, live: u64) -> bool {
+    used.saturating_mul(2) < live.max(crate::limits::SNAPSHOT_LOG_BYTES_MIN).saturating_mul(6)
+}
+
 /// Whether the older snapshot and its log may stay beside the newest.
 ///
 /// - Units: bytes; `used` counts snapshots, log and stores.

@@ -11,7 +11,7 @@ use super::applied::{Applied, Tally, state_batches};
 use super::block::{Builder, Entry};
 use super::{Batch, Store, applied, keys};
 use crate::limits::{BLOCK_BYTES_MAX, FLUSH_SLICE_CHANGES, REMOVALS_MAX, STORE_BATCH_BYTES};
-use crate::mvcc::{Change, Mvcc};
+use crate::mvcc::{Change, Export, Mvcc};
 use crate::outcome::Fatal;
 use crate::types::Revision;
 use mechi_proto::mechipb::StateMeta;
@@ -36,7 +36,7 @@ struct Removal {
 #[derive(Debug)]
 pub struct Flush {
     meta: StateMeta,
-    next: Revision,
+    source: Source,
     /// What it has brought into the store; what the store held before may shrink meanwhile.
     added: Tally,
     builder: Builder,
@@ -44,6 +44,16 @@ pub struct Flush {
     /// Tombstones among the changes that compaction freed before they were ever in the store. They must come into it all
     /// the same: what they deleted may still be there, and would be alive without them.
     freed: BTreeSet<Revision>,
+}
+
+/// Where a flush finds what the store lacks.
+#[derive(Debug)]
+enum Source {
+    /// The changes since the last flush, from here on.
+    Log(Revision),
+    /// All that memory holds: nothing was ever flushed, and the log may have forgotten its beginning. `None` before the
+    /// first slice.
+    Memory(Option<Box<Export>>),
 }
 
 impl Flusher {
@@ -69,9 +79,12 @@ impl Flusher {
         if self.applied.is_some_and(|applied| applied.index >= meta.applied_index) {
             return None;
         }
-        let next = Revision::new(self.flushed() + 1, 0);
+        let source = match self.applied {
+            Some(applied) => Source::Log(Revision::new(applied.revision + 1, 0)),
+            None => Source::Memory(None),
+        };
         let (added, builder) = (Tally::default(), Builder::default());
-        Some(Flush { meta, next, added, builder, read_all: false, freed: BTreeSet::new() })
+        Some(Flush { meta, source, added, builder, read_all: false, freed: BTreeSet::new() })
     }
 
     /// Remembers what a sweep took out of memory after the compaction at `compact_revision`.
@@ -125,18 +138,29 @@ impl Flush {
         self.meta.revision
     }
 
-    /// Clones the next changes, a bounded number; empty once all are read. The caller holds the state's read lock.
+    /// Clones the next changes, a bounded number and perhaps none; `None` once all are read. The caller holds the state's
+    /// read lock.
     ///
     /// - Errors: [`Fatal::Bug`] if a value that was never flushed is not in memory.
-    pub fn slice(&mut self, mvcc: &Mvcc) -> Result<Vec<Entry>, Fatal> {
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+    pub fn slice(&mut self, mvcc: &Mvcc) -> Result<Option<Vec<Entry>>, Fatal> {
         if self.read_all {
-            return Ok(entries);
+            return Ok(None);
         }
+        let next = match &mut self.source {
+            Source::Log(next) => next,
+            Source::Memory(export) => {
+                let StateMeta { revision, compact_revision, .. } = self.meta;
+                let begin = || Box::new(Export::new(mvcc, revision, compact_revision));
+                let slice = export.get_or_insert_with(begin).slice(mvcc)?;
+                self.read_all = slice.is_none();
+                return Ok(slice);
+            }
+        };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
         self.read_all = true;
-        for change in mvcc.changes(self.next.main) {
+        for change in mvcc.changes(next.main) {
             let Change { revision, tombstone, head, resident, .. } = change;
-            if *revision < self.next {
+            if *revision < *next {
                 continue;
             }
             if revision.main > self.meta.revision {
@@ -144,7 +168,7 @@ impl Flush {
             }
             if bytes >= STORE_BATCH_BYTES || entries.len() >= FLUSH_SLICE_CHANGES {
                 self.read_all = false;
-                self.next = *revision;
+                *next = *revision;
                 break;
             }
             // What is beyond the bound stays in the store until the next open.
@@ -161,7 +185,7 @@ impl Flush {
             bytes += head.wire().len();
             entries.push(Entry { revision: *revision, tombstone: *tombstone, record: head.clone() });
         }
-        Ok(entries)
+        Ok(Some(entries))
     }
 
     /// Makes the batch that brings `entries` into the store; needs no lock. It may be empty: the rest of a block
@@ -228,11 +252,7 @@ impl Flusher {
     /// Returns whether anything was written.
     pub fn flush_all(&mut self, store: &impl Store, mvcc: &Mvcc, meta: StateMeta) -> Result<bool, Fatal> {
         let Some(mut flush) = self.begin(meta) else { return Ok(false) };
-        loop {
-            let entries = flush.slice(mvcc)?;
-            if entries.is_empty() {
-                break;
-            }
+        while let Some(entries) = flush.slice(mvcc)? {
             let batch = flush.batch(&entries);
             if !batch.is_empty() {
                 store.commit(batch)?;

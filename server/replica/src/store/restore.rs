@@ -40,6 +40,70 @@ pub fn restore(store: &impl Store, applied: &Applied, resident_bytes: u64) -> Re
     Ok((state, flusher))
 }
 
+/// Restores the state that a snapshot holds, all of its values in memory; no store takes part.
+///
+/// - Errors: [`Fatal::Corrupt`] if a chunk is damaged, or the records are not those that the manifest tells of.
+pub fn from_snapshot<D: Disk>(disk: &D, dir: &str, manifest: &Manifest) -> Result<State, Fatal> {
+    let meta = manifest.meta.clone();
+    let mut records = Chunks { reader: Reader::new(disk, dir, manifest), chunk: Vec::new().into_iter(), tally: Tally::default(), failed: None };
+    let restored = Mvcc::restore_with_leases(meta.revision, meta.compact_revision, &mut records);
+    let tally = records.end()?;
+    if tally != manifest.tally {
+        return Err(differs(manifest, &tally));
+    }
+    let (mvcc, attachments) = restored?;
+    let mut state = State::from_meta(meta, mvcc)?;
+    for (key, lease) in attachments {
+        state.attach(&key, lease.0);
+    }
+    Ok(state)
+}
+
+fn differs(manifest: &Manifest, found: &Tally) -> Fatal {
+    let detail = format!("{:?} wanted, {found:?} found", manifest.tally);
+    Fatal::Corrupt { what: "snapshot", file: manifest.name(), offset: 0, detail }
+}
+
+/// A snapshot's records as the restore wants them; a failure ends them and is kept.
+struct Chunks<'a, D> {
+    reader: Reader<'a, D>,
+    chunk: std::vec::IntoIter<Entry>,
+    tally: Tally,
+    failed: Option<Fatal>,
+}
+
+impl<D: Disk> Chunks<'_, D> {
+    /// Reads what is left, so that the tally is over everything.
+    fn end(mut self) -> Result<Tally, Fatal> {
+        while self.next().is_some() {}
+        self.failed.map_or(Ok(self.tally), Err)
+    }
+}
+
+impl<D: Disk> Iterator for Chunks<'_, D> {
+    type Item = (crate::types::Revision, bool, crate::record::Record, bool);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.chunk.next() {
+                self.tally.add(&entry);
+                return Some((entry.revision, entry.tombstone, entry.record, true));
+            }
+            if self.failed.is_some() {
+                return None;
+            }
+            match self.reader.next_chunk() {
+                Ok(Some(chunk)) => self.chunk = chunk.into_iter(),
+                Ok(None) => return None,
+                Err(error) => {
+                    self.failed = Some(error);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
 /// Copies a snapshot into an empty store; the applied record comes last.
 ///
 /// - Errors: [`Fatal::Corrupt`] if a chunk is damaged; what the store says otherwise.
@@ -61,12 +125,7 @@ pub fn rebuild<D: Disk>(store: &impl Store, disk: &D, dir: &str, manifest: &Mani
     store.commit(batch)?;
     let (applied, batches) = applied::state_batches(&manifest.meta)?;
     if tally != manifest.tally {
-        return Err(Fatal::Corrupt {
-            what: "snapshot",
-            file: manifest.name(),
-            offset: 0,
-            detail: format!("{:?} wanted, {tally:?} found", manifest.tally),
-        });
+        return Err(differs(manifest, &tally));
     }
     for batch in batches {
         store.commit(batch)?;

@@ -286,8 +286,11 @@ impl Run {
                 Step::Flush => self.flush(&mut member)?,
                 Step::HalfFlush => {
                     if let Some(mut flush) = member.flusher.begin(member.state.to_meta()) {
-                        let entries = flush.slice(&member.state.mvcc)?;
-                        self.store().commit(flush.batch(&entries))?;
+                        // The first slice may only gather.
+                        for _ in 0..2 {
+                            let entries = flush.slice(&member.state.mvcc)?.unwrap_or_default();
+                            self.store().commit(flush.batch(&entries))?;
+                        }
                     }
                 }
                 Step::Sweep => {
@@ -433,7 +436,7 @@ impl Run {
         };
         let meta = applied.state(self.store())?;
         self.kind = "snapshot";
-        let mut builder = Builder::new(self.disk.clone(), "snap", 1, &applied, meta, member.snapshots.last());
+        let mut builder = Builder::new(self.disk.clone(), "snap", 1, Some(applied.tally), meta, member.snapshots.last());
         // Life goes on beside it: what is flushed meanwhile lies behind its end.
         let mut beside = keep == 2;
         while builder.step(self.store()).map_err(log_error)? {

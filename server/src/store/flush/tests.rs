@@ -46,6 +46,8 @@ impl Hooks for Told {
         !self.full.load(Ordering::SeqCst)
     }
     fn flushed(&self) {}
+    fn nothing_to_flush(&self) {}
+    fn log_is_superfluous(&self, _: u64) {}
     fn is_tight(&self) -> bool {
         false
     }

@@ -11,14 +11,20 @@ impl Process {
         if self.builder.is_none() && !self.fetching && applied >= newest + self.snapshot_entries {
             self.wants_snapshot = true;
         }
-        let mut more = self.step_flush(applied, in_store)?;
+        let mut more = !self.is_store_idle() && self.step_flush(applied, in_store)?;
         more |= self.step_snapshot(newest)?;
         more |= self.step_sweep()?;
         self.evictions += 1;
-        if self.evictions.is_multiple_of(8) {
+        // An export finds its values in memory.
+        if self.evictions.is_multiple_of(8) && self.export.is_none() {
             self.state.mvcc.evict(self.flusher.flushed(), 0, SLICE_KEYS_MAX);
         }
         Ok(more)
+    }
+
+    /// Whether all data is in memory and the store is empty.
+    pub(super) fn is_store_idle(&self) -> bool {
+        self.flusher.applied().is_none() && self.flush.is_none() && self.state.applied_index < self.store_from
     }
 
     pub(super) fn step_flush(&mut self, applied: Index, in_store: Index) -> Result<bool, String> {
@@ -27,8 +33,7 @@ impl Process {
             self.flush = self.flusher.begin(self.state.to_meta());
         }
         let Some(flush) = &mut self.flush else { return Ok(false) };
-        let entries = flush.slice(&self.state.mvcc).map_err(say("flush"))?;
-        if !entries.is_empty() {
+        if let Some(entries) = flush.slice(&self.state.mvcc).map_err(say("flush"))? {
             let batch = flush.batch(&entries);
             if !batch.is_empty() {
                 self.store.commit(batch).map_err(say("flush"))?;
@@ -49,17 +54,34 @@ impl Process {
     pub(super) fn step_snapshot(&mut self, newest: Index) -> Result<bool, String> {
         if self.builder.is_none() && self.wants_snapshot && self.flush.is_none() && !self.fetching {
             self.wants_snapshot = false;
-            let Some(applied) = self.flusher.applied().filter(|applied| applied.index > newest) else {
-                return Ok(false);
+            let (tally, meta) = match self.flusher.applied() {
+                Some(applied) if applied.index > newest => {
+                    (Some(applied.tally), applied.state(&self.store).map_err(say("snapshot"))?)
+                }
+                None if self.is_store_idle() => {
+                    let meta = self.state.to_meta();
+                    self.export = Some(Export::new(&self.state.mvcc, meta.revision, meta.compact_revision));
+                    (None, meta)
+                }
+                _ => return Ok(false),
             };
-            let meta = applied.state(&self.store).map_err(say("snapshot"))?;
             let previous = self.snapshots.last();
-            self.builder = Some(Builder::new(self.disk.clone(), SNAP_DIR, self.id, applied, meta, previous));
+            self.builder = Some(Builder::new(self.disk.clone(), SNAP_DIR, self.id, tally, meta, previous));
         }
         let Some(builder) = &mut self.builder else { return Ok(false) };
-        if builder.step(&self.store).map_err(|error| format!("snapshot: {error}"))? {
+        let slice = match &mut self.export {
+            Some(export) => export.slice(&self.state.mvcc).map_err(say("export"))?.map(Some),
+            None => Some(None),
+        };
+        let stepped = match slice {
+            Some(Some(entries)) => builder.add(entries).map(|()| true),
+            Some(None) => builder.step(&self.store),
+            None => builder.end().map(|()| false),
+        };
+        if stepped.map_err(|error| format!("snapshot: {error}"))? {
             return Ok(true);
         }
+        self.export = None;
         let builder = self.builder.take().expect("it was there above");
         let manifest = builder.finish().map_err(|error| format!("snapshot: {error}"))?;
         let (index, term) = (manifest.index(), manifest.term());
@@ -92,7 +114,8 @@ impl Process {
         let mut more = false;
         if self.flush.is_none() && !self.flusher.is_full() {
             let compacted = self.state.mvcc.compact_revision();
-            let sweep = self.state.mvcc.sweep(self.hub.cursor(), SLICE_KEYS_MAX);
+            let exported = self.export.as_ref().map_or(i64::MAX, Export::floor);
+            let sweep = self.state.mvcc.sweep(self.hub.cursor().min(exported), SLICE_KEYS_MAX);
             more = !sweep.removed.is_empty() && !sweep.done;
             self.hash = sweep.hash;
             self.flusher.removed(compacted, sweep.removed);

@@ -48,6 +48,10 @@ impl Process {
                 let store = SimStore::default();
                 let (state, flusher) = match &base.snapshot {
                     None => (State::empty(), Flusher::new(None)),
+                    Some(manifest) if manifest.index() < options.store_from => {
+                        let state = restore::from_snapshot(&disk, SNAP_DIR, manifest).map_err(say("D1: restore"))?;
+                        (state, Flusher::new(None))
+                    }
                     Some(manifest) => {
                         let applied =
                             restore::rebuild(&store, &disk, SNAP_DIR, manifest).map_err(say("D1: rebuild"))?;
@@ -128,7 +132,9 @@ impl Process {
             fetching: false,
             hash: None,
             evictions: 0,
+            export: None,
             flush_entries: options.flush_entries,
+            store_from: options.store_from,
             snapshot_entries: options.snapshot_entries,
             snapshots_kept: options.snapshots_kept,
             effects: Vec::new(),

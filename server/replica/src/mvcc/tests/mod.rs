@@ -229,6 +229,7 @@ fn a_count_gives_up_when_too_much_has_changed_since() {
 #[test]
 fn the_log_keeps_what_is_not_yet_flushed_or_swept() {
     let mut mvcc = Mvcc::new();
+    mvcc.set_flushed(1);
     for n in 0..5_000 {
         put(&mut mvcc, "k", &n.to_string());
     }
@@ -244,6 +245,63 @@ fn the_log_keeps_what_is_not_yet_flushed_or_swept() {
     while !mvcc.sweep(i64::MAX, 1_000).done {}
     assert_eq!(mvcc.changes(0).next().unwrap().revision.main, 4_000, "a watch may begin at the compact revision");
     assert_eq!(mvcc.log.len(), 1_002);
+}
+
+#[test]
+fn without_a_store_the_log_keeps_what_is_not_yet_swept() {
+    let mut mvcc = Mvcc::new();
+    for n in 0..5_000 {
+        put(&mut mvcc, "k", &n.to_string());
+    }
+    mvcc.compact(4_000).unwrap();
+    while !mvcc.sweep(i64::MAX, 1_000).done {}
+    assert_eq!(mvcc.changes(0).next().unwrap().revision.main, 4_000);
+}
+
+/// Walks a few keys at a time while the state moves on, with passes that gather no more than a few versions.
+#[test]
+fn an_export_is_the_state_of_its_beginning_in_the_order_of_revisions() {
+    let mut mvcc = Mvcc::new();
+    for n in 0..20_000 {
+        put(&mut mvcc, &format!("k{}", n * 7_919 % 6_000), &n.to_string());
+    }
+    mvcc.compact(12_000).unwrap();
+    while !mvcc.sweep(i64::MAX, 1_000).done {}
+    let mut wanted: Vec<Revision> = Vec::new();
+    mvcc.versions_slice(&[], usize::MAX, &mut |change| wanted.push(change.revision));
+    wanted.sort_unstable();
+    for rows_max in [7_000, 1 << 20] {
+        let mut export = Export::new(&mvcc, mvcc.revision(), mvcc.compact_revision());
+        export.rows_max = rows_max;
+        let (mut found, mut n) = (Vec::new(), 0);
+        while let Some(entries) = export.slice(&mvcc).unwrap() {
+            found.extend(entries.iter().map(|entry| entry.revision));
+            n += 1;
+            put(&mut mvcc, &format!("k{n}"), "later");
+            if n == 2 {
+                let _ = mvcc.compact(mvcc.revision());
+            }
+            mvcc.sweep(export.floor(), 1_000);
+        }
+        assert_eq!(found, wanted, "{rows_max} versions a pass");
+        // The second walk begins where the first one left the state.
+        while !mvcc.sweep(i64::MAX, 1_000).done {}
+        wanted.clear();
+        mvcc.versions_slice(&[], usize::MAX, &mut |change| wanted.push(change.revision));
+        wanted.sort_unstable();
+    }
+}
+
+#[test]
+fn an_export_stops_at_a_value_that_is_not_what_was_written() {
+    let mut mvcc = Mvcc::new();
+    put(&mut mvcc, "a", "1");
+    put(&mut mvcc, "b", "2");
+    mvcc.keys.update(b"b", |entry| entry.latest.crc ^= 1);
+    let mut export = Export::new(&mvcc, mvcc.revision(), mvcc.compact_revision());
+    assert!(export.slice(&mvcc).unwrap().is_some_and(|entries| entries.is_empty()), "gathers");
+    let error = export.slice(&mvcc).unwrap_err().to_string();
+    assert!(error.contains("the record of revision 3.0 has another CRC"), "{error}");
 }
 
 #[test]
