@@ -65,7 +65,7 @@ async fn write_until(cluster: &mut Cluster, through: &[usize], what: &str, mut s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_differs_from_a_majority_is_rebuilt_and_the_second_time_it_stops() {
-    let mut cluster = Cluster::start(Kind::Mechi, 3, &[]).expect("the members start");
+    let mut cluster = Cluster::start(Kind::Mechi, 3, &["--store-flush-interval=1m"]).expect("the members start");
     let leader = cluster.leader().await.expect("a leader");
     let mut client = Client::connect(&cluster.members[leader].endpoint()).await.expect("answers");
     client.put(KEY, "right").await.expect("puts");
@@ -107,7 +107,7 @@ async fn a_member_that_differs_from_a_majority_is_rebuilt_and_the_second_time_it
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_members_that_differ_raise_corrupt_and_neither_is_touched() {
-    let mut cluster = Cluster::start(Kind::Mechi, 2, &[]).expect("the members start");
+    let mut cluster = Cluster::start(Kind::Mechi, 2, &["--store-flush-interval=1m"]).expect("the members start");
     let leader = cluster.leader().await.expect("a leader");
     let mut client = Client::connect(&cluster.members[leader].endpoint()).await.expect("answers");
     client.put(KEY, "right").await.expect("puts");

@@ -63,7 +63,9 @@ fn damage(path: &Path, offset: u64) {
 
 /// A stopped member with some of everything in its log.
 async fn filled(flags: &[&str]) -> Server {
-    let mut server = Server::start(Kind::Mechi, flags).expect("starts");
+    // So that there is a store, although everything fits into memory.
+    let flags: Vec<&str> = ["--store-flush-interval=1m"].iter().chain(flags).copied().collect();
+    let mut server = Server::start(Kind::Mechi, &flags).expect("starts");
     let client = client(&server).await;
     client.lease_grant(600, 0xabc).await.expect("grants");
     client.put_with(Put::new("a\n", "with a lease").lease(0xabc)).await.expect("writes");
