@@ -1,5 +1,6 @@
 //! Measures Mechi beside etcd: load, processes, metrics, tables and plots. `README.md` says what and how.
 
+pub mod arguments;
 pub mod load;
 pub mod machine;
 pub mod metrics;

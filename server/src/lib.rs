@@ -35,6 +35,5 @@ pub mod member;
 pub mod seat;
 pub mod evidence;
 pub mod run;
-pub mod words;
 pub mod local;
 pub mod dump;

@@ -1,17 +1,20 @@
 //! `mechi local`: a whole cluster on this machine, each member a process of this very program.
 
+pub mod asked;
 pub mod child;
 pub mod plan;
 
 use crate::config::memory;
 use crate::disk::RealDisk;
 use crate::limits::{LOCAL_BACKOFF_MAX, LOCAL_BACKOFF_MIN, LOCAL_FAILURES_MAX, LOCAL_STOP_MAX};
-use crate::words;
 use anyhow::{Context, Result, bail};
+use asked::Asked;
 use child::Member;
+use clap::Parser;
 use mechi_replica::disk::Disk;
-use plan::{Asked, Plan, USAGE};
+use plan::Plan;
 use rustix::process::Signal;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -25,11 +28,10 @@ use tokio::time::{Instant, sleep};
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs a local cluster until a signal; `args` are those after `local`.
-pub fn run(args: &[String]) -> ExitCode {
-    let asked = match words::read(args, USAGE, Asked::parse) {
-        Ok(asked) => asked,
-        Err(code) => return code,
-    };
+///
+/// - Shape: help, and wrong arguments with 2, end the process at once.
+pub fn run(args: &[OsString]) -> ExitCode {
+    let asked = Asked::parse_from(args);
     // One thread: the system tells the members that their parent is gone when the thread that started them is.
     let ran = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -34,13 +34,14 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     keep_memory_small();
     let text = |text: OsString| text.to_string_lossy().into_owned();
-    let args: Vec<String> = std::env::args_os().skip(1).map(text).collect();
-    match args.split_first().map(|(first, args)| (first.as_str(), args)) {
-        Some(("local", args)) => return local::run(args),
-        Some(("dump", args)) => return dump::run(args),
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match args.split_first() {
+        Some((first, args)) if first == "local" => return local::run(args),
+        Some((first, args)) if first == "dump" => return dump::run(args),
         _ => {}
     }
     local::child::follow_parent();
+    let args: Vec<String> = args.into_iter().map(text).collect();
     let env: Vec<(String, String)> = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     match config::action(&args, &env) {
         Action::Print(text) => {

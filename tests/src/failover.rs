@@ -30,7 +30,7 @@ const AROUND: Duration = Duration::from_millis(300);
 const RECOVER_MAX: Duration = Duration::from_secs(60);
 
 /// How the leader goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum End {
     /// kill -9: the time to the first acknowledgement of a write that began after it.
     Kill,

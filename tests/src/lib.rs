@@ -1,5 +1,6 @@
 //! What the tests that cross crates share: a model, processes, oracles, a client and random histories.
 
+pub mod arguments;
 pub mod client;
 pub mod cluster;
 pub mod failover;
@@ -17,3 +18,4 @@ pub mod sim;
 pub mod tamper;
 pub mod wire;
 pub mod watching;
+pub mod usage;

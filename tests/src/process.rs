@@ -14,11 +14,11 @@ use tempfile::TempDir;
 const START_MAX: Duration = Duration::from_secs(120);
 
 /// Which server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// The `mechi` binary of this build.
+    /// Mechi: the program of this build, if no other is named.
     Mechi,
-    /// etcd 3.5.1.
+    /// etcd: 3.5.1, if no other is named.
     Etcd,
 }
 

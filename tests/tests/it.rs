@@ -22,6 +22,8 @@ mod cluster;
 mod fire;
 #[path = "it/local.rs"]
 mod local;
+#[path = "it/command_lines.rs"]
+mod command_lines;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/client_watch.rs"]

@@ -1,16 +1,17 @@
-//! Holds Mechi against etcd, round by round: `compare --etcd PATH [--mechi PATH] [--rounds 5] [--only NAME,...]
-//! [--out DIR] [--resume]`.
+//! Holds Mechi against etcd, round by round.
 //!
 //! Each scenario starts fresh servers, first etcd's and then Mechi's, in the next round the other way round. After each
 //! run `DIR/results.json`, the table `DIR/RESULTS.md` and the plots are written, so that an interrupted comparison has
 //! something to show, and `--resume` goes on where it was.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use mechi_benches::arguments::BothPrograms;
 use mechi_benches::results::{Results, Run, median};
 use mechi_benches::scenario::{SCENARIOS, Scale, Scenario, Setting};
-use mechi_benches::servers::Programs;
 use mechi_benches::{machine, plot, process, table};
-use mechi_tests::oracle;
+use mechi_tests::arguments;
 use mechi_tests::process::Kind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,20 +19,53 @@ use std::time::Instant;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Hold Mechi against etcd, round by round, and write tables and plots after each run
+#[derive(Debug, Parser)]
+#[command(after_help = after_help(), allow_negative_numbers = true)]
 struct Options {
-    etcd: PathBuf,
-    mechi: PathBuf,
+    #[command(flatten)]
+    programs: BothPrograms,
+    /// Rounds of all scenarios, with each server once; one takes about 15 minutes on two cores
+    #[arg(long, value_name = "N", default_value = "5", value_parser = arguments::rounds())]
     rounds: usize,
+    /// Only these scenarios, of those below [default: all]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(names()),
+        hide_possible_values = true
+    )]
     only: Vec<String>,
+    /// The folder for results.json, RESULTS.md and the plots
+    #[arg(long, value_name = "DIR", default_value = "target/compare")]
     out: PathBuf,
+    /// Go on with the comparison in --out: the same programs on the same machine
+    #[arg(long)]
     resume: bool,
 }
 
+/// Scenarios in one line of the help.
+const NAMES_PER_LINE: usize = 7;
+
+fn after_help() -> String {
+    let names: Vec<_> = names().collect();
+    let lines: Vec<_> = names.chunks(NAMES_PER_LINE).map(|line| format!("  {}", line.join(" "))).collect();
+    format!(
+        "Scenarios (benches/README.md says what each does):\n{}\n\nExample:\n  target/release/compare --rounds 1 \
+         --only put_1,get_1 --out target/quick",
+        lines.join("\n")
+    )
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    SCENARIOS.iter().map(|scenario| scenario.name)
+}
+
 fn main() -> Result<()> {
-    let options = options()?;
-    let programs = Programs::find(options.etcd.clone(), options.mechi.clone())?;
+    let options = Options::parse();
+    let programs = options.programs.find()?;
     let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| wanted(&options.only, scenario.name)).collect();
-    ensure!(!scenarios.is_empty(), "nothing is called {}; there are {}", options.only.join(","), names());
     std::fs::create_dir_all(&options.out)?;
     let path = options.out.join("results.json");
     let fresh = Results {
@@ -118,35 +152,4 @@ fn server(kind: Kind) -> &'static str {
 
 fn wanted(only: &[String], name: &str) -> bool {
     only.is_empty() || only.iter().any(|only| only == name)
-}
-
-fn names() -> String {
-    SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
-}
-
-fn options() -> Result<Options> {
-    let (mut etcd, mut mechi) = (None, None);
-    let (mut rounds, mut only, mut out, mut resume) = (5, Vec::new(), PathBuf::from("target/compare"), false);
-    let mut args = std::env::args().skip(1);
-    while let Some(name) = args.next() {
-        if name == "--resume" {
-            resume = true;
-            continue;
-        }
-        let value = args.next().with_context(|| format!("{name} wants a value"))?;
-        match name.as_str() {
-            "--etcd" => etcd = Some(PathBuf::from(value)),
-            "--mechi" => mechi = Some(PathBuf::from(value)),
-            "--rounds" => rounds = value.parse().with_context(|| format!("--rounds {value}"))?,
-            "--only" => only = value.split(',').map(str::to_owned).collect(),
-            "--out" => out = PathBuf::from(value),
-            _ => bail!("unknown option {name}; there are --etcd, --mechi, --rounds, --only, --out and --resume"),
-        }
-    }
-    ensure!(rounds > 0, "--rounds 0 measures nothing");
-    if let Some(unknown) = only.iter().find(|only| !SCENARIOS.iter().any(|scenario| scenario.name == **only)) {
-        bail!("no scenario is called {unknown}; there are {}", names());
-    }
-    let (etcd, mechi) = (etcd.unwrap_or_else(oracle::etcd), mechi.unwrap_or_else(oracle::mechi));
-    Ok(Options { etcd, mechi, rounds, only, out, resume })
 }

@@ -1,14 +1,14 @@
-//! Counts the instructions that one put, guarded Txn, get and watch event take in a running member, in all its threads:
-//! `instructions [--mechi PATH] [--operations 2000] [--out target/instructions]`.
+//! Counts the instructions that one put, guarded Txn, get and watch event take in a running member, in all its threads.
 //!
 //! The member runs under valgrind's callgrind, which counts the same on a busy machine as on a quiet one; what the member
-//! does anyway in that time is measured idle and taken off, and nothing is flushed to the working store meanwhile. `callgrind_annotate FILE` then says where they went.
+//! does anyway in that time is measured idle and taken off, and nothing is flushed to the working store meanwhile.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use mechi_benches::arguments::{MechiProgram, keys};
 use mechi_benches::load::drive::{Extent, Shape, closed};
 use mechi_benches::load::fanout::{Watchers, fan_out};
 use mechi_benches::load::work::{Gets, GuardedTxns, Keys, Puts, VALUE_BYTES};
-use mechi_tests::oracle;
 use mechi_tests::process::{Kind, Server};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -27,12 +27,33 @@ const WATCHERS: Watchers = Watchers { connections: 2, streams: 25, watches: 1 };
 /// A kind of work: its name, how many operations it did, and how long that took.
 type Done = (&'static str, u64, Duration);
 
+const EXAMPLE: &str = "\
+Needs Debian's package valgrind.
+
+Example:
+  target/release/instructions --operations 500
+  callgrind_annotate --inclusive=yes target/instructions/callgrind.put.256 | head -60";
+
+/// Count the instructions that a put, guarded Txn, get and watch event take in a running member
+#[derive(Debug, Parser)]
+#[command(after_help = EXAMPLE, allow_negative_numbers = true)]
+struct Options {
+    #[command(flatten)]
+    mechi: MechiProgram,
+    /// Operations of each kind that are counted
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = keys())]
+    operations: u64,
+    /// The folder for the profiles, one of each kind
+    #[arg(long, value_name = "DIR", default_value = "target/instructions")]
+    out: PathBuf,
+}
+
 fn main() -> Result<()> {
-    let (mechi, operations, out) = options()?;
+    let Options { mechi, operations, out } = Options::parse();
     std::fs::create_dir_all(&out)?;
     let folder = tempfile::tempdir()?;
     let mut server = Server::at(Kind::Mechi, folder.path(), &["--store-flush-interval=1h"]);
-    server.program = Some(mechi);
+    server.program = Some(mechi.find());
     let out = out.canonicalize()?;
     let file = |name: &str| out.join(format!("callgrind.{name}"));
     let words = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=no"];
@@ -111,19 +132,4 @@ fn control(pid: u32, args: &[&str]) -> Result<()> {
     let output = output.context("start callgrind_control; Debian has it in the package valgrind")?;
     ensure!(output.status.success(), "callgrind_control {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
-}
-
-fn options() -> Result<(PathBuf, u64, PathBuf)> {
-    let (mut mechi, mut operations, mut out) = (None, 2_000, PathBuf::from("target/instructions"));
-    let mut args = std::env::args().skip(1);
-    while let Some(name) = args.next() {
-        let value = args.next().with_context(|| format!("{name} wants a value"))?;
-        match name.as_str() {
-            "--mechi" => mechi = Some(PathBuf::from(value)),
-            "--operations" => operations = value.parse().with_context(|| format!("--operations {value}"))?,
-            "--out" => out = PathBuf::from(value),
-            _ => bail!("unknown option {name}; there are --mechi, --operations and --out"),
-        }
-    }
-    Ok((mechi.unwrap_or_else(oracle::mechi), operations, out))
 }

@@ -1,15 +1,16 @@
-//! Half load for a long time, with a verdict: `soak [--minutes 60] [--server mechi|etcd] [--members 3] [--keys 1000000]
-//! [--rate N] [--mechi PATH] [--etcd PATH] [--out target/soak]`.
+//! Half load for a long time, with a verdict.
 //!
 //! Guarded writes at half of the maximum that is measured first (or at `--rate`), spread over all keys; beside them gets,
 //! lists by page, watches of everything and leases; auto-compaction by revision. Ends by itself, with 1 if the verdict is
 //! bad.
 
-use anyhow::{Context, Result, bail};
-use mechi_benches::servers::Programs;
+use anyhow::Result;
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use mechi_benches::arguments::{BothPrograms, keys, rate};
 use mechi_benches::soak::{Plan, judge, run, write};
 use mechi_benches::table::number;
-use mechi_tests::oracle;
+use mechi_tests::arguments::time;
 use mechi_tests::process::Kind;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,9 +22,59 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Revisions that auto-compaction keeps.
 const RETENTION: u64 = 100_000;
 
+/// Members of a cluster that this machine can hold.
+const MEMBERS_MAX: u64 = 7;
+
+const EXAMPLE: &str = "\
+The exit code is the verdict: 1 if memory drifts, the disk grows without end, or anything fails.
+
+Example:
+  target/release/soak --minutes 10 --keys 100000 --rate 500";
+
+/// Half load for a long time: guarded writes beside gets, lists, watches and leases, with a verdict
+#[derive(Debug, Parser)]
+#[command(after_help = EXAMPLE, allow_negative_numbers = true)]
+struct Options {
+    /// Minutes of load; a sample is taken each 5 seconds
+    #[arg(long, value_name = "MINUTES", default_value = "60", value_parser = time(60.0, 0.2..=10_080.0))]
+    minutes: Duration,
+    /// The server to soak
+    #[arg(long, value_name = "KIND", default_value = "mechi")]
+    server: Kind,
+    /// Members of the cluster
+    #[arg(long, value_name = "N", default_value = "3", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MEMBERS_MAX))]
+    members: usize,
+    /// Keys that live all the time
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = keys())]
+    keys: u64,
+    /// Guarded writes per second [default: half of the maximum, which is measured first]
+    #[arg(long, value_name = "N", value_parser = rate())]
+    rate: Option<f64>,
+    #[command(flatten)]
+    programs: BothPrograms,
+    /// The folder for SOAK.md, soak.json and the plots
+    #[arg(long, value_name = "DIR", default_value = "target/soak")]
+    out: PathBuf,
+}
+
+impl Options {
+    fn plan(&self) -> Plan {
+        let mut flags =
+            vec!["--auto-compaction-mode=revision".into(), format!("--auto-compaction-retention={RETENTION}")];
+        if self.server == Kind::Mechi {
+            // etcd looks each five minutes and cannot be told otherwise.
+            flags.push("--auto-compaction-revision-interval=30s".into());
+        }
+        let interval = Duration::from_secs(5);
+        let Self { server: kind, members, keys, minutes: time, rate, .. } = *self;
+        Plan { kind, members, keys, time, interval, rate, flags }
+    }
+}
+
 fn main() -> Result<ExitCode> {
-    let (programs, plan, out) = options()?;
-    std::fs::create_dir_all(&out)?;
+    let options = Options::parse();
+    let (programs, plan, out) = (options.programs.find()?, options.plan(), &options.out);
+    std::fs::create_dir_all(out)?;
     let total = plan.time.as_secs_f64();
     let record = run(&programs, &plan, |record| {
         if let Some(last) = record.samples.last() {
@@ -37,53 +88,9 @@ fn main() -> Result<ExitCode> {
                 last.load_average,
             );
         }
-        write(record, &out)
+        write(record, out)
     })?;
     let verdict = judge(&record);
     println!("\n{verdict:#?}\nwritten to {}", out.display());
     Ok(if verdict.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn options() -> Result<(Programs, Plan, PathBuf)> {
-    let (mut etcd, mut mechi, mut out) = (None, None, PathBuf::from("target/soak"));
-    let mut plan = Plan {
-        kind: Kind::Mechi,
-        members: 3,
-        keys: 1_000_000,
-        time: Duration::from_secs(3_600),
-        interval: Duration::from_secs(5),
-        rate: None,
-        flags: Vec::new(),
-    };
-    let mut args = std::env::args().skip(1);
-    while let Some(name) = args.next() {
-        let value = args.next().with_context(|| format!("{name} wants a value"))?;
-        let wrong = || format!("{name} {value}");
-        match name.as_str() {
-            "--minutes" => plan.time = Duration::from_secs_f64(value.parse::<f64>().with_context(wrong)? * 60.0),
-            "--members" => plan.members = value.parse().with_context(wrong)?,
-            "--keys" => plan.keys = value.parse().with_context(wrong)?,
-            "--rate" => plan.rate = Some(value.parse().with_context(wrong)?),
-            "--etcd" => etcd = Some(PathBuf::from(value)),
-            "--mechi" => mechi = Some(PathBuf::from(value)),
-            "--out" => out = PathBuf::from(value),
-            "--server" => {
-                plan.kind = match value.as_str() {
-                    "mechi" => Kind::Mechi,
-                    "etcd" => Kind::Etcd,
-                    _ => bail!("unknown server {value}; there are mechi and etcd"),
-                }
-            }
-            _ => bail!(
-                "unknown option {name}; there are --minutes, --server, --members, --keys, --rate, --mechi, --etcd and --out"
-            ),
-        }
-    }
-    plan.flags = vec!["--auto-compaction-mode=revision".into(), format!("--auto-compaction-retention={RETENTION}")];
-    if plan.kind == Kind::Mechi {
-        // etcd looks each five minutes and cannot be told otherwise.
-        plan.flags.push("--auto-compaction-revision-interval=30s".into());
-    }
-    let programs = Programs::find(etcd.unwrap_or_else(oracle::etcd), mechi.unwrap_or_else(oracle::mechi))?;
-    Ok((programs, plan, out))
 }

@@ -1,95 +1,75 @@
 //! The arguments of `mechi dump`.
 
-use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 
-/// How it is called.
-pub(super) const USAGE: &str = "Usage:
+const EXAMPLES: &str = "\
+Nothing is written to the data directory. Damage is printed with its place, and makes the exit code 1.
+The store's own library cannot read without writing, so the store is first copied to the temporary folder (TMPDIR).
 
-  mechi dump [--data-dir DIR] [--wal] [--snapshots] [--store] [--keys] [--from-index N] [--limit N] [-w simple|json]
-    Print what the files of a stopped member hold: its log, its snapshots and its working store. Nothing is written
-    to the data directory. Damage is printed with its place, and makes the exit code 1.
+Examples:
+  mechi dump --data-dir default.etcd
+  mechi dump --data-dir default.etcd --wal --from-index 1000 --limit 20 -w json";
 
-  --data-dir DIR    the member's data directory (default.etcd)
-  --wal             the log alone; --snapshots and --store likewise, together what is named (all three)
-  --keys            list the newest version of each key, of the snapshot and of the store
-  --from-index N    leave out the log's entries before N
-  --limit N         at most N entries of the log, and N keys of each list (0, all)
-  -w simple|json    lines for a person, or one JSON object per line (simple)
-
-  The store's own library cannot read without writing, so the store is copied to the temporary folder (TMPDIR) first.
-";
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Print what the files of a stopped member hold: its log, its snapshots and its working store
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(bin_name = "mechi dump", no_binary_name = true, allow_negative_numbers = true, after_help = EXAMPLES)]
 pub(super) struct Asked {
+    /// The member's data directory
+    #[arg(long, value_name = "DIR", default_value = "default.etcd")]
     pub(super) data_dir: PathBuf,
-    pub(super) wal: bool,
-    pub(super) snapshots: bool,
-    pub(super) store: bool,
+    /// Print the log; of --wal, --snapshots and --store what is named, and all three if none is
+    #[arg(long)]
+    wal: bool,
+    /// Print the snapshots
+    #[arg(long)]
+    snapshots: bool,
+    /// Print the working store
+    #[arg(long)]
+    store: bool,
+    /// List the newest version of each key, of the snapshot and of the store
+    #[arg(long)]
     pub(super) keys: bool,
+    /// Leave out the log's entries before the one with this index
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
     pub(super) from_index: u64,
-    /// 0 for all.
-    pub(super) limit: u64,
-    pub(super) is_json: bool,
+    /// Print at most so many entries of the log, and keys of each list; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    limit: u64,
+    /// Lines for a person, or one JSON object per line
+    #[arg(short = 'w', long, value_name = "FORM", default_value = "simple")]
+    write_out: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Simple,
+    Json,
 }
 
 impl Asked {
-    /// Reads the arguments after `dump`; errors: a sentence.
-    pub(super) fn parse(args: &[String]) -> Result<Self> {
-        let mut asked = Self {
-            data_dir: "default.etcd".into(),
-            wal: false,
-            snapshots: false,
-            store: false,
-            keys: false,
-            from_index: 0,
-            limit: 0,
-            is_json: false,
-        };
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            ensure!(arg.starts_with('-'), "unknown argument {arg:?}");
-            let name = arg.trim_start_matches('-');
-            let (name, given) = match name.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (name, None),
-            };
-            let switch = match name {
-                "wal" => Some(&mut asked.wal),
-                "snapshots" => Some(&mut asked.snapshots),
-                "store" => Some(&mut asked.store),
-                "keys" => Some(&mut asked.keys),
-                _ => None,
-            };
-            if let Some(switch) = switch {
-                ensure!(given.is_none(), "--{name} takes no value");
-                *switch = true;
-                continue;
-            }
-            ensure!(["data-dir", "from-index", "limit", "w", "write-out"].contains(&name), "unknown argument {arg:?}");
-            let value = match given {
-                Some(value) => value,
-                None => args.next().with_context(|| format!("{arg} needs a value"))?.clone(),
-            };
-            let number = || value.parse().with_context(|| format!("--{name} must be a number (set to {value})"));
-            match name {
-                "data-dir" => asked.data_dir = value.into(),
-                "from-index" => asked.from_index = number()?,
-                "limit" => asked.limit = number()?,
-                _ => {
-                    asked.is_json = match value.as_str() {
-                        "json" => true,
-                        "simple" => false,
-                        _ => bail!("-w must be simple or json (set to {value})"),
-                    }
-                }
-            }
-        }
-        if !(asked.wal || asked.snapshots || asked.store) {
-            (asked.wal, asked.snapshots, asked.store) = (true, true, true);
-        }
-        Ok(asked)
+    /// Whether the log is to be printed.
+    pub(super) fn wal(&self) -> bool {
+        self.wal || self.names_no_part()
+    }
+
+    /// Whether the snapshots are to be printed.
+    pub(super) fn snapshots(&self) -> bool {
+        self.snapshots || self.names_no_part()
+    }
+
+    /// Whether the working store is to be printed.
+    pub(super) fn store(&self) -> bool {
+        self.store || self.names_no_part()
+    }
+
+    fn names_no_part(&self) -> bool {
+        !(self.wal || self.snapshots || self.store)
+    }
+
+    /// Whether it is for a program to read.
+    pub(super) fn is_json(&self) -> bool {
+        self.write_out == Form::Json
     }
 
     /// Whether so many of a list are enough.
@@ -102,30 +82,37 @@ impl Asked {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Asked> {
-        Asked::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    fn parse(line: &str) -> Result<Asked, clap::Error> {
+        Asked::try_parse_from(line.split_whitespace())
     }
 
     #[test]
     fn what_is_not_named_is_left_out_and_nothing_named_is_all() {
         let all = parse("").unwrap();
-        assert!(all.wal && all.snapshots && all.store && !all.keys && !all.is_json);
+        assert!(all.wal() && all.snapshots() && all.store() && !all.keys && !all.is_json());
+        assert_eq!((all.data_dir, all.from_index, all.limit), ("default.etcd".into(), 0, 0));
         let some = parse("--data-dir=d --wal -w json --from-index 7 --limit=3").unwrap();
-        assert!(some.wal && !some.snapshots && !some.store && some.is_json);
+        assert!(some.wal() && !some.snapshots() && !some.store() && some.is_json());
+        assert!(!some.is_enough(2) && some.is_enough(3));
         assert_eq!((some.data_dir, some.from_index, some.limit), ("d".into(), 7, 3));
+        let two = parse("--store --snapshots").unwrap();
+        assert!(!two.wal() && two.snapshots() && two.store());
     }
 
     #[test]
     fn bad_arguments_are_named() {
         for (line, why) in [
-            ("x", "unknown argument \"x\""),
-            ("--xyz", "unknown argument \"--xyz\""),
-            ("--limit", "--limit needs a value"),
-            ("--limit=a", "--limit must be a number (set to a)"),
-            ("-w yaml", "-w must be simple or json (set to yaml)"),
-            ("--wal=1", "--wal takes no value"),
+            ("x", "unexpected argument 'x' found"),
+            ("--xyz", "unexpected argument '--xyz' found"),
+            ("--limit", "a value is required for '--limit <N>'"),
+            ("--limit=a", "invalid value 'a' for '--limit <N>'"),
+            ("--from-index -1", "invalid value '-1' for '--from-index <INDEX>'"),
+            ("-w yaml", "invalid value 'yaml' for '--write-out <FORM>'\n  [possible values: simple, json]"),
+            ("--wal=1", "unexpected value '1' for '--wal' found"),
         ] {
-            assert_eq!(parse(line).unwrap_err().to_string(), why);
+            let error = parse(line).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("error: {why}")), "{line}: {error}");
+            assert_eq!(error.exit_code(), 2, "{line}");
         }
     }
 }

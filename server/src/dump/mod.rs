@@ -11,22 +11,23 @@ mod snapshots;
 mod store;
 
 use crate::recovery::folder;
-use crate::words;
 use anyhow::{Context, Result, bail};
-use asked::{Asked, USAGE};
+use asked::Asked;
+use clap::Parser;
 use disk::ReadOnly;
 use fact::Out;
 use mechi_replica::snapshot;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-/// Runs the dump; `args` are those after `dump`. Exit code 0 if all is whole, 1 if something is damaged or failed.
-pub fn run(args: &[String]) -> ExitCode {
-    let asked = match words::read(args, USAGE, Asked::parse) {
-        Ok(asked) => asked,
-        Err(code) => return code,
-    };
-    let mut out = Out::new(asked.is_json, Box::new(io::BufWriter::new(io::stdout().lock())));
+/// Runs the dump; `args` are those after `dump`.
+///
+/// - Shape: exit code 0 if all is whole, 1 if something is damaged or failed. Help, and wrong arguments with 2, end the
+///   process at once.
+pub fn run(args: &[OsString]) -> ExitCode {
+    let asked = Asked::parse_from(args);
+    let mut out = Out::new(asked.is_json(), Box::new(io::BufWriter::new(io::stdout().lock())));
     match dump(&asked, &mut out).and_then(|()| out.finish().context("write")) {
         Ok(()) if out.damages() == 0 => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
@@ -56,13 +57,13 @@ fn dump(asked: &Asked, out: &mut Out) -> Result<()> {
     let disk = ReadOnly::new(&member);
     // What is damaged is told where the snapshots are printed.
     let newest = snapshot::newest_verified(&disk, "snap").map_or(None, |(newest, _)| newest);
-    if asked.wal {
+    if asked.wal() {
         log::dump(&disk, asked, newest.as_ref().map(|newest| (newest.index(), newest.term())), out)?;
     }
-    if asked.snapshots {
+    if asked.snapshots() {
         snapshots::dump(&disk, asked, newest.as_ref(), out)?;
     }
-    if asked.store {
+    if asked.store() {
         let stores = folder::stores(&member).unwrap_or_default();
         for (boot, path) in &stores {
             store::dump(boot, path, asked, out)?;

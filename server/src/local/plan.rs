@@ -1,5 +1,6 @@
-//! What a local cluster is made of: read from the arguments, kept in its folder, so that a second start is the same one.
+//! What a local cluster is made of: made from the arguments, kept in its folder, so that a second start is the same one.
 
+use super::asked::{Asked, BASE_PORT, MEMBERS};
 use crate::config::limits::MEMBERS_MAX;
 use crate::limits::LOCAL_PLAN_BYTES_MAX;
 use anyhow::{Context, Result, bail, ensure};
@@ -8,85 +9,13 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The file that makes a folder a local cluster's.
 const FILE: &str = "mechi-local.json";
 
-/// Members, if nobody says how many.
-const MEMBERS: usize = 3;
-
-/// The first member's client port, if nobody says which: etcd's.
-const BASE_PORT: u16 = 2379;
-
 /// Ports of each member: for clients and for peers.
 const PORTS_EACH: u16 = 2;
-
-/// How `mechi local` is called.
-pub const USAGE: &str = "Usage:
-
-  mechi local [--members N] [--dir DIR] [--base-port PORT] [-- FLAGS]
-    Run a whole cluster on this machine's loopback until Ctrl-C; its members are processes of their own.
-
-  --members N       how many, 1 to 7 (3)
-  --dir DIR         keep the data in DIR; a second start with it finds data and ports again (a temporary folder)
-  --base-port PORT  the first of two ports per member, 0 for any free ones (2379)
-  -- FLAGS          given to every member as they are
-";
-
-/// What the arguments ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
-    /// `--members`.
-    pub members: Option<usize>,
-    /// `--dir`.
-    pub dir: Option<PathBuf>,
-    /// `--base-port`.
-    pub base_port: Option<u16>,
-    /// What comes after `--`.
-    pub flags: Vec<String>,
-}
-
-impl Asked {
-    /// Reads the arguments after `local`; errors: a sentence.
-    pub fn parse(args: &[String]) -> Result<Self> {
-        let mut asked = Self::default();
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            if arg == "--" {
-                asked.flags = args.cloned().collect();
-                break;
-            }
-            let name = arg.trim_start_matches('-');
-            let (name, value) = match name.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (name, None),
-            };
-            ensure!(
-                arg.starts_with('-') && ["members", "dir", "base-port"].contains(&name),
-                "unknown argument {arg:?}"
-            );
-            let value = match value {
-                Some(value) => value,
-                None => args.next().with_context(|| format!("--{name} needs a value"))?.clone(),
-            };
-            match name {
-                "members" => {
-                    let members = value.parse().ok().filter(|members| (1..=MEMBERS_MAX).contains(members));
-                    asked.members = Some(
-                        members.with_context(|| format!("--members must be 1 to {MEMBERS_MAX} (set to {value})"))?,
-                    );
-                }
-                "dir" => asked.dir = Some(value.into()),
-                _ => {
-                    let port = value.parse().with_context(|| format!("--base-port must be a port (set to {value})"))?;
-                    asked.base_port = Some(port);
-                }
-            }
-        }
-        Ok(asked)
-    }
-}
 
 /// One member's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,26 +153,10 @@ fn write(dir: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
     fn asked(args: &[&str]) -> Result<Asked> {
-        Asked::parse(&args.iter().map(ToString::to_string).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn arguments_are_read_in_both_forms_and_wrong_ones_are_named() {
-        let both = asked(&["--members", "5", "--dir=/d", "--base-port", "0", "--", "--log-level=debug"]).unwrap();
-        let flags = vec!["--log-level=debug".to_owned()];
-        assert_eq!(both, Asked { members: Some(5), dir: Some("/d".into()), base_port: Some(0), flags });
-        for (args, sentence) in [
-            (&["--members=8"][..], "--members must be 1 to 7 (set to 8)"),
-            (&["--members=0"], "--members must be 1 to 7 (set to 0)"),
-            (&["--members"], "--members needs a value"),
-            (&["--base-port=99999"], "--base-port must be a port (set to 99999)"),
-            (&["--name=x"], "unknown argument \"--name=x\""),
-            (&["3"], "unknown argument \"3\""),
-        ] {
-            assert_eq!(asked(args).unwrap_err().to_string(), sentence);
-        }
+        Ok(Asked::try_parse_from(args)?)
     }
 
     #[test]

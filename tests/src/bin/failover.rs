@@ -1,22 +1,38 @@
 //! Measures how long a cluster of three does not acknowledge a write after its leader is gone: Mechi beside etcd.
-//!
-//! `failover [--rounds N] [--kinds mechi,etcd] [--ends kill,term]`; what is measured, and how, is in `mechi_tests::failover`.
+//! What is measured, and how, is in `mechi_tests::failover`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::Parser;
+use mechi_tests::arguments;
 use mechi_tests::failover::{End, measure};
 use mechi_tests::process::Kind;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+const EXAMPLE: &str = "\
+The programs are those of this build, and etcd 3.5.1 as tests/oracles.sh fetches it.
+
+Example:
+  target/release/failover --rounds 10 --kinds mechi --ends kill";
+
+/// Measure how long three members acknowledge no write after their leader is gone: Mechi beside etcd
+#[derive(Debug, Parser)]
+#[command(after_help = EXAMPLE, allow_negative_numbers = true)]
 struct Options {
+    /// Leaders that go, for each server and end
+    #[arg(long, value_name = "N", default_value = "50", value_parser = arguments::rounds())]
     rounds: usize,
+    /// The servers to measure
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',', default_value = "mechi,etcd")]
     kinds: Vec<Kind>,
+    /// How the leaders go: by kill -9, or by SIGTERM
+    #[arg(long, value_name = "END,...", value_delimiter = ',', default_value = "kill,term")]
     ends: Vec<End>,
 }
 
 fn main() -> Result<()> {
-    let options = options()?;
+    let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut tables = BTreeMap::<End, Vec<String>>::new();
     for kind in &options.kinds {
@@ -51,40 +67,6 @@ fn main() -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("\nload average at the end: {}", load.trim());
     Ok(())
-}
-
-fn options() -> Result<Options> {
-    let mut options = Options { rounds: 50, kinds: vec![Kind::Mechi, Kind::Etcd], ends: vec![End::Kill, End::Term] };
-    let mut args = std::env::args().skip(1);
-    while let Some(name) = args.next() {
-        let value = args.next().with_context(|| format!("{name} wants a value"))?;
-        match name.as_str() {
-            "--rounds" => options.rounds = value.parse().with_context(|| format!("--rounds {value}"))?,
-            "--kinds" => options.kinds = value.split(',').map(kind).collect::<Result<_>>()?,
-            "--ends" => options.ends = value.split(',').map(end).collect::<Result<_>>()?,
-            _ => bail!("unknown option {name}; there are --rounds, --kinds and --ends"),
-        }
-    }
-    if options.rounds == 0 {
-        bail!("--rounds 0 measures nothing");
-    }
-    Ok(options)
-}
-
-fn kind(name: &str) -> Result<Kind> {
-    match name {
-        "mechi" => Ok(Kind::Mechi),
-        "etcd" => Ok(Kind::Etcd),
-        _ => bail!("unknown server {name}; there are mechi and etcd"),
-    }
-}
-
-fn end(name: &str) -> Result<End> {
-    match name {
-        "kill" => Ok(End::Kill),
-        "term" => Ok(End::Term),
-        _ => bail!("unknown end {name}; there are kill and term"),
-    }
 }
 
 /// Shows how far it is, where somebody looks.

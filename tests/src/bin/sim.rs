@@ -1,41 +1,92 @@
 //! `cargo sim --seed N`: runs the simulator by hand, and repeats what it found.
 
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use mechi_tests::arguments::Seeds;
 use mechi_tests::sim::{Keep, Report, across, run};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-const USAGE: &str = "usage: cargo sim [--seed N | --seeds A..B] [--verbose] [--threads N] [--mutant NAME]";
-
 /// Events shown before what was broken.
 const LAST_EVENTS: usize = 60;
 
+/// Threads that run seeds at once.
+const THREADS_MAX: u64 = 1_024;
+
+const EXAMPLES: &str = "\
+The exit code is 1 if a promise was broken; the run of such a seed ends with what happened last, and its command.
+
+Examples:
+  cargo sim --seeds 0..10000
+  cargo sim --seed 4711 --verbose";
+
+/// Run whole clusters in one thread, each drawn from its seed: crashes, cuts, pauses, slow disks and clocks
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo sim", after_help = EXAMPLES, allow_negative_numbers = true)]
 struct Wanted {
-    seeds: std::ops::Range<u64>,
+    /// Run this seed alone
+    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = RangedU64ValueParser::<u64>::new().range(..u64::MAX))]
+    seed: Option<u64>,
+    /// Run the seeds from A on and below B
+    #[arg(long, value_name = "A..B", default_value = "0..10")]
+    seeds: Seeds,
+    /// Print every event, on one thread
+    #[arg(long)]
     verbose: bool,
-    threads: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=THREADS_MAX),
+        help = format!("Seeds that run at once, 1 to {THREADS_MAX} [default: one per core, here {}]", cores())
+    )]
+    threads: Option<usize>,
+    /// Put this known bug back; needs a build with --features mutants
+    #[arg(long, value_name = "NAME", value_parser = mutant)]
     mutant: Option<String>,
 }
 
+impl Wanted {
+    fn seeds(&self) -> Range<u64> {
+        self.seed.map_or(self.seeds.0.clone(), |seed| seed..seed + 1)
+    }
+
+    fn threads(&self) -> usize {
+        // The events of two seeds would stand between each other.
+        if self.verbose { 1 } else { self.threads.unwrap_or_else(cores) }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(feature = "mutants")]
+fn mutant(name: &str) -> Result<String, String> {
+    use mechi_replica::mutants::{CLUSTER_NAMES, NAMES};
+    let known = CLUSTER_NAMES.iter().chain(NAMES).any(|known| *known == name);
+    known.then(|| name.to_owned()).ok_or_else(|| format!("there are {}", [CLUSTER_NAMES, NAMES].concat().join(", ")))
+}
+
+#[cfg(not(feature = "mutants"))]
+fn mutant(_: &str) -> Result<String, String> {
+    Err("known bugs are built in only with --features mutants".into())
+}
+
 fn main() -> ExitCode {
-    let wanted = match parse(std::env::args().skip(1)) {
-        Ok(wanted) => wanted,
-        Err(error) => {
-            eprintln!("{error}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+    let wanted = Wanted::parse();
     // What is broken is reported with its seed; the panic's own text would come without it.
     std::panic::set_hook(Box::new(|_| {}));
-    let began = Instant::now();
+    let (began, seeds) = (Instant::now(), wanted.seeds());
     let broken = AtomicU64::new(0);
-    across(wanted.seeds.clone(), wanted.threads, |seed| {
+    across(seeds.clone(), wanted.threads(), |seed| {
         if !one(seed, &wanted) {
             broken.fetch_add(1, Ordering::Relaxed);
         }
         true
     });
-    let (broken, seeds) = (broken.into_inner(), wanted.seeds.end - wanted.seeds.start);
+    let (broken, seeds) = (broken.into_inner(), seeds.end - seeds.start);
     println!("{seeds} seeds, {broken} broken, {:.1} s", began.elapsed().as_secs_f64());
     if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -71,35 +122,4 @@ fn under<T>(wanted: &Wanted, body: impl FnOnce() -> T) -> T {
 #[cfg(not(feature = "mutants"))]
 fn under<T>(_: &Wanted, body: impl FnOnce() -> T) -> T {
     body()
-}
-
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut wanted = Wanted { seeds: 0..10, verbose: false, threads, mutant: None };
-    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-        match arg.as_str() {
-            "--seed" => {
-                let seed = number(&value()?)?;
-                wanted.seeds = seed..seed + 1;
-            }
-            "--seeds" => {
-                let text = value()?;
-                let (from, to) = text.split_once("..").ok_or("--seeds wants A..B")?;
-                wanted.seeds = number(from)?..number(to)?;
-            }
-            "--threads" => wanted.threads = number(&value()?)?.max(1) as usize,
-            "--mutant" => wanted.mutant = Some(value()?),
-            "--verbose" => wanted.verbose = true,
-            other => return Err(format!("unknown argument {other}")),
-        }
-    }
-    if wanted.verbose {
-        wanted.threads = 1;
-    }
-    if wanted.mutant.is_some() && !cfg!(feature = "mutants") {
-        return Err("known bugs are built in only with --features mutants".into());
-    }
-    Ok(wanted)
 }
