@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const START_MAX: Duration = Duration::from_secs(120);
 
 /// How long the answer to one HTTP request may take.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_tests::client::Client;
+use mechi_tests::cluster::NO_ELECTIONS;
 use mechi_tests::process::{Kind, Server};
 use mechi_tests::raw;
 use pb::request_op::Request as Op;
@@ -180,9 +181,13 @@ fn requests() -> Vec<Row> {
         row("KV/Compact", pb::CompactionRequest { revision: 1 << 40, physical: false }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 77, ttl: 0 }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 77, ttl: 10 }, Same),
+        // Short leases are ended at once, before they end by themselves on one server and not yet on the other.
+        row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 77 }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 78, ttl: -3 }, Same),
+        row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 78 }, Same),
+        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 77, ttl: 600 }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 79, ttl: 9_000_000_001 }, Same),
-        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: -80, ttl: 60 }, Same),
+        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: -80, ttl: 600 }, Same),
         row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 404 }, Same),
         row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 0 }, Same),
         row("Lease/LeaseTimeToLive", pb::LeaseTimeToLiveRequest { id: 404, keys: true }, Same),
@@ -347,7 +352,7 @@ fn alarms() -> Vec<Row> {
         row("KV/Txn", txn(vec![range_op(range("none"))]), Same),
         row("KV/Range", range("none"), Same),
         row("KV/Compact", pb::CompactionRequest { revision: 4, physical: false }, Same),
-        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 90, ttl: 60 }, Same),
+        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 90, ttl: 600 }, Same),
         row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 77 }, Same),
         row("Lease/LeaseTimeToLive", pb::LeaseTimeToLiveRequest { id: 404, keys: false }, Same),
         alarm(2, 404, 2, Same),
@@ -388,10 +393,9 @@ async fn ask(client: &Client, Row(path, message, metadata, _): &Row) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_answered_as_etcd_does() {
-    // The least TTL is one and a half election timeouts: the leases of the table outlast it, on a slow disk too.
-    let flags = ["--heartbeat-interval=1000", "--election-timeout=10000"];
-    let mechi = Server::start(Kind::Mechi, &flags).expect("mechi starts");
-    let etcd = Server::start(Kind::Etcd, &flags).expect("etcd starts");
+    // The least TTL is one and a half election timeouts.
+    let mechi = Server::start(Kind::Mechi, &NO_ELECTIONS).expect("mechi starts");
+    let etcd = Server::start(Kind::Etcd, &NO_ELECTIONS).expect("etcd starts");
     let mut clients = Vec::new();
     for server in [&mechi, &etcd] {
         let mut client = Client::connect(&server.endpoint()).await.expect("answers");
