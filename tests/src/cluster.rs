@@ -126,7 +126,7 @@ impl Cluster {
 
     /// SIGSTOP: the process holds still with all its connections.
     pub fn freeze(&self, n: usize) -> Result<()> {
-        self.members[n].signal(19)
+        self.members[n].freeze()
     }
 
     /// SIGCONT.

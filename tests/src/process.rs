@@ -178,6 +178,24 @@ impl Server {
         Ok(())
     }
 
+    /// SIGSTOP, and waits until every thread stands still: what is sent after that is not looked at.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(19)?;
+        let tasks = format!("/proc/{}/task", self.pid().context("the server does not run")?);
+        let deadline = Instant::now() + ANSWER_MAX;
+        let stands = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['T', 't']));
+        loop {
+            let stats =
+                std::fs::read_dir(&tasks)?.flatten().map(|task| std::fs::read_to_string(task.path().join("stat")));
+            // A thread that has ended meanwhile does nothing either.
+            if stats.flatten().all(stands) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the server does not stand still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// kill -9, and waits until the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
