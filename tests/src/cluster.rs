@@ -1,7 +1,8 @@
 //! A cluster of real processes on loopback, each directed link between two members through a proxy of its own.
 
 use crate::client::Client;
-use crate::process::{Kind, Server, free_port};
+use crate::port::Port;
+use crate::process::{Kind, Server};
 use crate::proxy::{Pids, Proxy, Rule};
 use anyhow::{Result, ensure};
 use mechi_proto::etcdserverpb as pb;
@@ -11,10 +12,13 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// How long an election, a restart or catching up may take on a busy machine.
-const CONVERGE_MAX: Duration = Duration::from_secs(60);
+const CONVERGE_MAX: Duration = Duration::from_secs(120);
 
 /// How long one question to one member may take.
 const ASK_MAX: Duration = Duration::from_secs(10);
+
+/// For tests in which elections have no place: a busy machine, or one that stops for a moment, makes some.
+pub const NO_ELECTIONS: [&str; 2] = ["--heartbeat-interval=300", "--election-timeout=3000"];
 
 /// Member processes and the proxies between them.
 pub struct Cluster {
@@ -58,21 +62,21 @@ impl Cluster {
         let temp = tempfile::Builder::new().prefix("mechi-cluster-").tempdir()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let pids = Pids::new(vec![None; count].into());
-        let listen: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        let listen: Vec<Port> = (0..count).map(|_| Port::keep()).collect();
         let proxies = {
             let _inside = runtime.enter();
-            let start = |port: &u16| Proxy::start(([127, 0, 0, 1], *port).into(), pids.clone());
+            let start = |port: &Port| Proxy::start(([127, 0, 0, 1], port.number()).into(), pids.clone());
             listen.iter().map(start).collect::<Result<Vec<_>>>()?
         };
         let url = |n: usize| format!("http://127.0.0.1:{}", proxies[n].port);
         let all: Vec<String> = (0..count).map(|n| format!("m{}={}", n + 1, url(n))).collect();
         let mut members = Vec::new();
-        for (n, port) in listen.iter().enumerate() {
+        for (n, port) in listen.into_iter().enumerate() {
             let home = temp.path().join(format!("m{}", n + 1));
             std::fs::create_dir(&home)?;
             let mut server = Server::at(kind, &home, flags);
             server.name = format!("m{}", n + 1);
-            server.peer_port = *port;
+            server.peer_port = port;
             server.advertised_peer_url = Some(url(n));
             server.initial_cluster = Some(all.join(","));
             members.push(server);
@@ -122,7 +126,7 @@ impl Cluster {
 
     /// SIGSTOP: the process holds still with all its connections.
     pub fn freeze(&self, n: usize) -> Result<()> {
-        self.members[n].signal(19)
+        self.members[n].freeze()
     }
 
     /// SIGCONT.

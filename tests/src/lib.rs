@@ -9,6 +9,7 @@ pub mod generate;
 pub mod grounds;
 pub mod model;
 pub mod oracle;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod raw;

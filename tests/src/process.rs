@@ -1,10 +1,11 @@
 //! A real server process on loopback: Mechi or etcd, started on free ports, killed when dropped.
 
 use crate::oracle;
+use crate::port::Port;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,9 @@ use tempfile::TempDir;
 
 /// How long a start may take; a rebuilt store of some GiB is within it.
 const START_MAX: Duration = Duration::from_secs(120);
+
+/// How long the answer to one HTTP request may take.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,16 +48,10 @@ pub struct Server {
     pub advertised_peer_url: Option<String>,
     /// `--initial-cluster`, if it is not this server alone.
     pub initial_cluster: Option<String>,
-    client_port: u16,
+    client_port: Port,
     /// Where peers are listened to.
-    pub peer_port: u16,
+    pub peer_port: Port,
     starts: u32,
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
 }
 
 impl Server {
@@ -80,8 +78,8 @@ impl Server {
             name: "m1".to_owned(),
             advertised_peer_url: None,
             initial_cluster: None,
-            client_port: free_port(),
-            peer_port: free_port(),
+            client_port: Port::keep(),
+            peer_port: Port::keep(),
             starts: 0,
         }
     }
@@ -180,6 +178,24 @@ impl Server {
         Ok(())
     }
 
+    /// SIGSTOP, and waits until every thread stands still: what is sent after that is not looked at.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(19)?;
+        let tasks = format!("/proc/{}/task", self.pid().context("the server does not run")?);
+        let deadline = Instant::now() + ANSWER_MAX;
+        let stands = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['T', 't']));
+        loop {
+            let stats =
+                std::fs::read_dir(&tasks)?.flatten().map(|task| std::fs::read_to_string(task.path().join("stat")));
+            // A thread that has ended meanwhile does nothing either.
+            if stats.flatten().all(stands) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the server does not stand still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// kill -9, and waits until the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
@@ -224,7 +240,7 @@ pub fn http_get(endpoint: &str, path: &str) -> Result<(u16, String)> {
 /// One raw HTTP/1.1 exchange; returns the status code and the body.
 pub fn http(endpoint: &str, request: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(endpoint)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 /// How long a response may take.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// An open stream; it ends when this is dropped.
 pub struct Watching {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 /// How long a condition may take that has no deadline of its own; generous, since it only bounds a failing test.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Looks every few milliseconds until `look` gives a value.
 ///
@@ -172,6 +172,21 @@ pub async fn finish(mut body: RecvStream) -> Result<Bytes> {
     ensure!(bytes.len() >= 5, "no message");
     bytes.advance(5);
     Ok(bytes.freeze())
+}
+
+/// Waits until a scrape has this number: counts follow what clients are told.
+///
+/// - Panics: if it has another one after [`SOON`].
+pub async fn counts(endpoint: &str, line: &str, wanted: f64) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let found = metric(endpoint, line);
+        if found == Some(wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{line}: {found:?} after {SOON:?}, wanted {wanted}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// One number of a scrape; `None` if the line is not there.

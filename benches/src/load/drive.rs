@@ -184,7 +184,13 @@ async fn run_closed<W: Work>(
             pool.until(Instant::now() + warm).await?;
             begin = Mark::now(shared.operations.get(), server_cpu);
             shared.latency.borrow_mut().reset();
+            let before = shared.operations.get();
             pool.until(begin.at + measure).await?;
+            // A time without an answer measures nothing: it goes on until there is one.
+            while shared.operations.get() == before {
+                ensure!(begin.at.elapsed() < measure + DRAIN_MAX, "nothing is answered");
+                pool.until(Instant::now() + measure).await?;
+            }
             let end = Mark::now(shared.operations.get(), server_cpu);
             shared.stop.set(true);
             let drained = tokio::time::timeout(DRAIN_MAX, pool.wait_for(&shared.ended, |pool| pool.under_way() == 0));
@@ -231,16 +237,18 @@ async fn run_open<W: Work>(
 ) -> Result<Report> {
     let mut schedule = Schedule::new(Instant::now(), rate);
     let (measured_from, end) = (schedule.begin + warm, schedule.begin + warm + measure);
-    let mut due = ticker(rate, end + Duration::from_secs(1));
-    let mut begin = None;
-    while Instant::now() < end {
+    let mut due = ticker(rate, end + DRAIN_MAX);
+    let (mut begin, mut before) = (None, u64::MAX);
+    // A time without an answer measures nothing: it goes on until there is one.
+    while Instant::now() < end || shared.operations.get() <= before {
         tokio::select! {
             failed = pool.failed() => failed?,
-            tick = due.recv() => tick.context("the ticker outlives the run")?,
+            tick = due.recv() => tick.context("nothing is answered")?,
         }
         let now = Instant::now();
         if begin.is_none() && now >= measured_from {
-            begin = Some(Mark::now(shared.operations.get(), server_cpu));
+            before = shared.operations.get();
+            begin = Some(Mark::now(before, server_cpu));
             shared.latency.borrow_mut().reset();
         }
         while let Some(at) = schedule.next_due(now) {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_tests::client::Client;
+use mechi_tests::cluster::NO_ELECTIONS;
 use mechi_tests::process::{Kind, Server};
 use mechi_tests::raw;
 use pb::request_op::Request as Op;
@@ -180,9 +181,13 @@ fn requests() -> Vec<Row> {
         row("KV/Compact", pb::CompactionRequest { revision: 1 << 40, physical: false }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 77, ttl: 0 }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 77, ttl: 10 }, Same),
+        // Short leases are ended at once, before they end by themselves on one server and not yet on the other.
+        row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 77 }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 78, ttl: -3 }, Same),
+        row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 78 }, Same),
+        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 77, ttl: 600 }, Same),
         row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 79, ttl: 9_000_000_001 }, Same),
-        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: -80, ttl: 60 }, Same),
+        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: -80, ttl: 600 }, Same),
         row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 404 }, Same),
         row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 0 }, Same),
         row("Lease/LeaseTimeToLive", pb::LeaseTimeToLiveRequest { id: 404, keys: true }, Same),
@@ -347,7 +352,7 @@ fn alarms() -> Vec<Row> {
         row("KV/Txn", txn(vec![range_op(range("none"))]), Same),
         row("KV/Range", range("none"), Same),
         row("KV/Compact", pb::CompactionRequest { revision: 4, physical: false }, Same),
-        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 90, ttl: 60 }, Same),
+        row("Lease/LeaseGrant", pb::LeaseGrantRequest { id: 90, ttl: 600 }, Same),
         row("Lease/LeaseRevoke", pb::LeaseRevokeRequest { id: 77 }, Same),
         row("Lease/LeaseTimeToLive", pb::LeaseTimeToLiveRequest { id: 404, keys: false }, Same),
         alarm(2, 404, 2, Same),
@@ -357,6 +362,10 @@ fn alarms() -> Vec<Row> {
     ]);
     rows
 }
+
+/// How long an answer may take. As long takes each run in which etcd 3.5.1 gives none: now and then it forgets a call that
+/// would change a member it does not have.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// An answer as it is compared: code, text, and the message without ids and term.
 type Answer = (i32, String, Vec<u8>);
@@ -376,8 +385,8 @@ fn masked(path: &str, message: &Bytes) -> Vec<u8> {
 
 async fn ask(client: &Client, Row(path, message, metadata, _): &Row) -> Answer {
     let call = raw::call(client.channel.clone(), path, message.clone(), metadata);
-    let late = || Err(tonic::Status::deadline_exceeded("no answer within 20 s"));
-    match tokio::time::timeout(Duration::from_secs(20), call).await.unwrap_or_else(|_| late()) {
+    let late = || Err(tonic::Status::deadline_exceeded("no answer in time"));
+    match tokio::time::timeout(ANSWER_MAX, call).await.unwrap_or_else(|_| late()) {
         Ok(message) => (0, String::new(), masked(path, &message)),
         Err(status) => (status.code() as i32, status.message().to_owned(), Vec::new()),
     }
@@ -385,8 +394,9 @@ async fn ask(client: &Client, Row(path, message, metadata, _): &Row) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_answered_as_etcd_does() {
-    let mechi = Server::start(Kind::Mechi, &[]).expect("mechi starts");
-    let etcd = Server::start(Kind::Etcd, &[]).expect("etcd starts");
+    // The least TTL is one and a half election timeouts.
+    let mechi = Server::start(Kind::Mechi, &NO_ELECTIONS).expect("mechi starts");
+    let etcd = Server::start(Kind::Etcd, &NO_ELECTIONS).expect("etcd starts");
     let mut clients = Vec::new();
     for server in [&mechi, &etcd] {
         let mut client = Client::connect(&server.endpoint()).await.expect("answers");

@@ -2,10 +2,11 @@
 
 use mechi_client::{Client, Config, pb};
 use mechi_client::{Code, Compare, Delete, Error, Get, Keys, Kind as Why, Outcome, Put, SortOrder, SortTarget, Txn};
-use mechi_tests::cluster::Cluster;
+use mechi_tests::cluster::{Cluster, NO_ELECTIONS};
 use mechi_tests::grounds::{client, client_of, config, revision};
 use mechi_tests::on_both;
-use mechi_tests::process::{Kind, Server, free_port};
+use mechi_tests::port::Port;
+use mechi_tests::process::{Kind, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -219,7 +220,7 @@ async fn a_list_streams_or_is_paged(kind: Kind) {
 }
 
 async fn members_answer_about_themselves(kind: Kind) {
-    let cluster = Cluster::start(kind, 3, &[]).expect("starts");
+    let cluster = Cluster::start(kind, 3, &NO_ELECTIONS).expect("starts");
     cluster.leader().await.expect("a leader");
     let client = client_of(&cluster, &[0, 1, 2]).await;
     client.put("k", "v").await.expect("writes");
@@ -250,7 +251,7 @@ async fn members_answer_about_themselves(kind: Kind) {
 
 /// Mechi has no users yet; what it answers instead is checked, so that this test will have to grow with it.
 async fn users_have_tokens_that_are_renewed(kind: Kind) {
-    let flags: &[&str] = if kind == Kind::Etcd { &["--auth-token-ttl=1"] } else { &[] };
+    let flags: &[&str] = if kind == Kind::Etcd { &["--auth-token-ttl=3"] } else { &[] };
     let server = Server::start(kind, flags).expect("starts");
     let plain = client(&server).await;
     let with_user = |password: &str| config([server.endpoint()]).credentials("root", password);
@@ -273,8 +274,8 @@ async fn users_have_tokens_that_are_renewed(kind: Kind) {
     assert_eq!(wrong.kind(), Why::AuthFailed);
     let client = Client::connect(with_user("secret")).await.expect("connects");
     let mut watch = client.watch(mechi_client::WatchOptions::key("w")).await.expect("watches");
-    // The server forgets the token after a second without use.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    // The server forgets the token after three seconds without use.
+    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
     client.put("w", "with a new token").await.expect("renews");
     client.get("w").await.expect("reads").expect("is there");
     let batch = watch.next().await.expect("goes on").expect("no error");
@@ -290,11 +291,12 @@ async fn users_have_tokens_that_are_renewed(kind: Kind) {
 
 #[tokio::test]
 async fn nothing_listens_there() {
-    let dead = format!("127.0.0.1:{}", free_port());
+    let port = Port::keep();
+    let dead = format!("127.0.0.1:{port}");
     let error = Client::connect(config([dead.clone()])).await.expect_err("nothing listens");
     assert!(matches!(&error, Error::Unavailable { last } if last.contains(&dead)), "{error:?}");
     let client = Client::lazy(config([dead])).expect("is an endpoint");
-    let quick = client.with_timeout(std::time::Duration::from_millis(300));
+    let quick = client.with_timeout(std::time::Duration::from_secs(3));
     let error = quick.put("k", "v").await.expect_err("nothing listens");
     assert_eq!(error.outcome(), Outcome::NotApplied, "a write that was not sent: {error:?}");
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");

@@ -2,7 +2,8 @@
 
 use mechi_client::{Client, Error, Tls, WatchOptions};
 use mechi_tests::grounds::config;
-use mechi_tests::process::{Kind, Server, free_port};
+use mechi_tests::port::Port;
+use mechi_tests::process::{Kind, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use std::path::Path;
 
@@ -29,7 +30,7 @@ fn issue(authority: &Authority, names: &[&str]) -> Made {
 }
 
 /// An etcd that also listens for TLS; returns that endpoint.
-fn start(authority: &Authority, names: &[&str], flags: &[&str]) -> (Server, String, tempfile::TempDir) {
+fn start(authority: &Authority, names: &[&str], flags: &[&str]) -> (Server, String, (tempfile::TempDir, Port)) {
     let home = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
         std::fs::write(home.path().join(name), text).expect("writes");
@@ -40,7 +41,8 @@ fn start(authority: &Authority, names: &[&str], flags: &[&str]) -> (Server, Stri
     write("server.key", &server.key);
     let flag = |name: &str, file: &str| format!("--{name}={}", Path::display(&home.path().join(file)));
     let mut etcd = Server::at(Kind::Etcd, home.path(), flags);
-    let secure = format!("https://127.0.0.1:{}", free_port());
+    let port = Port::keep();
+    let secure = format!("https://127.0.0.1:{port}");
     etcd.flags.push(flag("cert-file", "server.pem"));
     etcd.flags.push(flag("key-file", "server.key"));
     if flags.contains(&"--client-cert-auth") {
@@ -51,7 +53,7 @@ fn start(authority: &Authority, names: &[&str], flags: &[&str]) -> (Server, Stri
     etcd.flags.push(format!("--listen-client-urls=http://{},{secure}", etcd.endpoint()));
     etcd.flags.push(format!("--advertise-client-urls={secure}"));
     etcd.spawn().expect("starts");
-    (etcd, secure, home)
+    (etcd, secure, (home, port))
 }
 
 fn refusal(error: Error) -> String {
@@ -91,11 +93,12 @@ async fn a_client_certificate_is_shown() {
     let authority = authority();
     let (_etcd, secure, _home) = start(&authority, &["127.0.0.1"], &["--client-cert-auth"]);
     let me = issue(&authority, &["client.example"]);
-    let with = |tls: Tls| config([secure.clone()]).tls(tls).request_timeout(std::time::Duration::from_secs(3));
+    let with = |tls: Tls| config([secure.clone()]).tls(tls);
     let client = Client::connect(with(Tls::ca(authority.pem()).identity(me.certificate, me.key))).await;
     client.expect("is known").put("k", "v").await.expect("writes");
     // TLS 1.3 lets the client believe for a moment that it is connected; nothing goes through.
-    let stranger = Client::lazy(with(Tls::ca(authority.pem()))).expect("is a configuration");
+    let hasty = with(Tls::ca(authority.pem())).request_timeout(std::time::Duration::from_secs(3));
+    let stranger = Client::lazy(hasty).expect("is a configuration");
     assert!(stranger.get("k").await.is_err());
     let broken =
         Client::lazy(with(Tls::ca(authority.pem()).identity("no PEM", "no PEM"))).expect_err("is no certificate");

@@ -6,7 +6,7 @@ use mechi_tests::cluster::Cluster;
 use mechi_tests::grounds::{COMES_MAX, client, client_of, revision};
 use mechi_tests::on_both;
 use mechi_tests::process::{Kind, Server};
-use mechi_tests::wire::{metric, until};
+use mechi_tests::wire::counts;
 
 on_both!(
     a_watch_tells_what_it_was_asked_for,
@@ -81,10 +81,7 @@ async fn a_watch_tells_what_it_was_asked_for(kind: Kind) {
     );
 
     // A watch that is dropped leaves the server; the others stay.
-    let watchers = async |wanted: f64| {
-        let counted = || metric(&server.endpoint(), "etcd_debugging_mvcc_watcher_total");
-        until("the server counts as many watches", async || (counted() == Some(wanted)).then_some(())).await;
-    };
+    let watchers = async |wanted: f64| counts(&server.endpoint(), "etcd_debugging_mvcc_watcher_total", wanted).await;
     watchers(5.0).await;
     drop((past, other));
     watchers(3.0).await;
@@ -152,7 +149,9 @@ async fn a_watch_outlives_the_member_it_is_on(kind: Kind) {
     let there = writer.get_with(Get::prefix("e/").revision(last)).await.expect("reads");
     let there = there.kvs.iter().map(|kv| (String::from_utf8_lossy(&kv.key).into_owned(), kv.mod_revision)).collect();
     assert_eq!(made, there);
-    assert_eq!(events(&mut quiet, 1).await.iter().map(key).collect::<Vec<_>>(), ["quiet/one"]);
+    // An attempt whose outcome was unknown may have been done too: then the key came twice.
+    let told = next(&mut quiet).await.expect("goes on");
+    assert!(!told.events().is_empty() && told.events().iter().all(|event| key(event) == "quiet/one"), "{told:?}");
 }
 
 fn revision_of(event: &mvccpb::Event) -> i64 {
@@ -175,7 +174,7 @@ async fn compaction_while_a_watch_is_down_is_told(kind: Kind) {
             break revision(&answer.header);
         }
     };
-    writer.put("k", "newer").await.expect("writes");
+    while writer.put("k", "newer").await.is_err() {}
     writer.compact(newest + 1).await.expect("compacts");
     cluster.spawn(0).expect("comes back");
     for watch in [&mut watch, &mut new] {
@@ -241,8 +240,8 @@ async fn a_thousand_watches_share_a_stream(kind: Kind) {
     let client = client(&server).await;
     let made = (0..1000).map(|n| client.watch(WatchOptions::key(format!("many/{n}"))));
     let watches: Vec<_> = join_all(made).await.into_iter().map(|watch| watch.expect("watches")).collect();
-    assert_eq!(metric(&server.endpoint(), "etcd_debugging_mvcc_watch_stream_total"), Some(1.0));
-    assert_eq!(metric(&server.endpoint(), "etcd_debugging_mvcc_watcher_total"), Some(1000.0));
+    counts(&server.endpoint(), "etcd_debugging_mvcc_watcher_total", 1000.0).await;
+    counts(&server.endpoint(), "etcd_debugging_mvcc_watch_stream_total", 1.0).await;
     let puts = (0..1000).map(|n| client.put(format!("many/{n}"), "v"));
     assert!(join_all(puts).await.iter().all(Result::is_ok));
     for (n, mut watch) in watches.into_iter().enumerate() {

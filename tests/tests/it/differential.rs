@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mvccpb::Event;
 use mechi_tests::client::Client;
-use mechi_tests::cluster::Cluster;
+use mechi_tests::cluster::{Cluster, NO_ELECTIONS};
 use mechi_tests::generate::{self, Known, Op};
 use mechi_tests::process::{Kind, Server};
 use mechi_tests::rng::Rng;
@@ -105,8 +105,7 @@ impl Side {
     async fn start(kind: Kind, members: usize) -> Self {
         let mut flags = Vec::new();
         if members > 1 {
-            // Elections have no place here, and a busy machine makes some.
-            flags.extend(["--heartbeat-interval=200", "--election-timeout=2000"]);
+            flags.extend(NO_ELECTIONS);
         }
         if kind == Kind::Etcd {
             // What etcd answers does not depend on its disk, and it is not killed here.

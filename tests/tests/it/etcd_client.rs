@@ -1,7 +1,7 @@
 //! The test-suite inside the crates.io package `etcd-client`, run from the registry's copy against a real process, and
 //! against a cluster whose members its clients use in turn.
 
-use mechi_tests::cluster::Cluster;
+use mechi_tests::cluster::{Cluster, NO_ELECTIONS};
 use mechi_tests::oracle;
 use mechi_tests::process::{Kind, Server};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ const ONE_MEMBER_ONLY: [(&str, &str); 1] =
 #[test]
 fn the_suite_of_the_rust_client_passes() {
     let server = Server::start(Kind::Mechi, &[]).expect("mechi starts");
-    let cluster = Cluster::start(Kind::Mechi, 3, &[]).expect("three members start");
+    let cluster = Cluster::start(Kind::Mechi, 3, &NO_ELECTIONS).expect("three members start");
     let suite = oracle::dir().join("etcd-client-0.21.1");
     assert!(suite.exists(), "{} is missing: run tests/oracles.sh first", suite.display());
     let binaries = build(&copy_for(&suite));

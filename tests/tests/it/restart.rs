@@ -6,15 +6,29 @@ use mechi_tests::process::{Kind, Server};
 use mechi_tests::rng::Rng;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 const MIB: u64 = 1 << 20;
 
-/// Log segments in use while snapshots are made at their pace.
+/// MiB of each step of a load: more than the 64 MiB of log that make a snapshot due.
+const STEP_MIB: u64 = 72;
+
+/// Steps of a load; without a trim more segments are in use after them than [`SEGMENTS_MAX`].
+const STEPS: usize = 6;
+
+/// Log segments in use once a snapshot is made: what is behind the older of two, of which each takes 64 MiB of log and
+/// what was written while it was due, and the segment being written.
 const SEGMENTS_MAX: usize = 5;
 
 /// Log segments to be used (again): two ahead, four trimmed ones.
+const FREE_MIN: usize = 2;
 const FREE_MAX: usize = 6;
+
+/// How long anything may take that must happen, on a busy machine with a slow disk.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Bytes of each value of [`write_mib`].
 const VALUE_BYTES: usize = 128 << 10;
@@ -123,31 +137,89 @@ async fn a_clean_stop_and_a_kill_keep_the_store_a_lost_one_is_rebuilt() {
     }
 }
 
+/// What a member's folder holds of its log, and how many snapshots its process has saved.
+#[derive(Debug)]
+struct Kept {
+    snapshots: usize,
+    in_use: usize,
+    free: usize,
+    oldest: Option<String>,
+}
+
+impl Kept {
+    fn look(server: &Server) -> Self {
+        let wal = member(server).join("wal");
+        let segments = names(&wal, ".wal");
+        let oldest = segments.iter().min().and_then(|path| path.file_name());
+        Self {
+            snapshots: server.log().matches("saved snapshot").count(),
+            in_use: segments.len(),
+            free: names(&wal, ".free").len(),
+            oldest: oldest.map(|name| name.to_string_lossy().into_owned()),
+        }
+    }
+
+    /// Whether all that is due after so many steps is done.
+    fn is_bounded(&self, steps: usize) -> bool {
+        self.snapshots >= steps && self.in_use <= SEGMENTS_MAX && (FREE_MIN..=FREE_MAX).contains(&self.free)
+    }
+}
+
+/// Puts a little now and then until it is stopped, so that snapshots are made and the log is trimmed under load.
+fn trickle(endpoint: String) -> (Arc<AtomicBool>, JoinHandle<u64>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let putting = tokio::spawn(async move {
+        let mut client = Client::connect(&endpoint).await.expect("answers");
+        let mut count = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            client.put("trickle", count.to_string()).await.expect("puts");
+            count += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        count
+    });
+    (stop, putting)
+}
+
+/// A snapshot is made by a thread beside the writes, one at a time, and what it makes superfluous goes after it: how
+/// much is there at a moment is a question of pace. So each step makes one more due, and its bounds are waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_snapshots_are_made_and_the_log_stays_bounded() {
     let mut server = Server::start(Kind::Mechi, &["--store-flush-interval=200ms"]).expect("mechi starts");
-    let (wal, snap) = (member(&server).join("wal"), member(&server).join("snap"));
-    let in_use = || names(&wal, ".wal").len();
-    let mut most = 0;
-    // 8 MiB live, compacted after every 48 MiB; 528 MiB of log in all, more than eight segments of 64 MiB.
-    for round in 0..11 {
-        write_mib(&server.endpoint(), 48, 100 + round).await;
-        most = most.max(in_use());
-        let mut client = Client::connect(&server.endpoint()).await.expect("answers");
+    let (stop, putting) = trickle(server.endpoint());
+    let mut client = Client::connect(&server.endpoint()).await.expect("answers");
+    for step in 1..=STEPS {
+        // 8 MiB live once it is compacted.
+        write_mib(&server.endpoint(), STEP_MIB, 100 + step as u64).await;
+        let written = Kept::look(&server);
         let revision = client.get("churn/00").await.expect("reads").header.expect("a header").revision;
         client.kv.compact(pb::CompactionRequest { revision, physical: true }).await.expect("compacts");
+        let began = Instant::now();
+        let kept = loop {
+            let kept = Kept::look(&server);
+            if kept.is_bounded(step) {
+                break kept;
+            }
+            assert!(
+                began.elapsed() < SOON,
+                "step {step} of {STEPS}, {STEP_MIB} MiB each: after {SOON:?} {kept:?}, and right after the writes \
+                 {written:?}; wanted {step} snapshots or more, {SEGMENTS_MAX} segments in use or fewer, {FREE_MIN} to \
+                 {FREE_MAX} free:\n{}",
+                server.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        println!("log: step {step}: {written:?}, {:.1?} later {kept:?}", began.elapsed());
+        // Each is made once it is due, and not again and again.
+        assert!(kept.snapshots <= 2 * step, "step {step} of {STEPS}: {kept:?}:\n{}", server.log());
     }
-    let log = server.log();
-    let snapshots = log.matches("saved snapshot").count();
-    let (free, first) = (names(&wal, ".free").len(), names(&wal, ".wal").into_iter().min().expect("a segment"));
-    println!("log: at most {most} segments in use, {free} to be used again, {snapshots} snapshots, oldest {first:?}");
-    assert!(snapshots >= 4, "{snapshots} snapshots:\n{log}");
-    // What is behind the older of two snapshots, of which each takes 64 MiB of log, and the segment being written.
-    assert!(most <= SEGMENTS_MAX, "{most} segments in use");
-    assert!(!first.ends_with("0000000000000001.wal"), "the oldest segment is still there");
-    // The reserve and what was trimmed: files that are written again, not made anew.
-    assert!((2..=FREE_MAX).contains(&free), "{free} segments are free");
-    assert!(names(&snap, "").len() >= 2, "manifest and chunk");
+    stop.store(true, Ordering::Relaxed);
+    println!("log: {} puts beside", putting.await.expect("no panic"));
+    let kept = Kept::look(&server);
+    assert_ne!(kept.oldest.as_deref(), Some("0000000000000001.wal"), "the oldest segment is still there: {kept:?}");
+    let snap = names(&member(&server).join("snap"), "");
+    assert!(snap.len() >= 2, "manifest and chunk: {snap:?}, {kept:?}");
 
     // Snapshot and log are enough.
     let before = look(&server.endpoint()).await;
@@ -156,7 +228,7 @@ async fn under_load_snapshots_are_made_and_the_log_stays_bounded() {
     let began = Instant::now();
     server.spawn().expect("mechi starts from snapshot and log");
     println!("rebuilt from snapshot and log in {:.1?}", began.elapsed());
-    assert!(rebuilt(&server));
+    assert!(rebuilt(&server), "{}", server.log());
     assert_eq!(look(&server.endpoint()).await, before);
 }
 

@@ -110,9 +110,8 @@ impl Member {
             Input::Forwarded { from, batch } => self.replica.feed(Told::Forwarded { from, batch }),
             Input::Read(token) => self.read(Reader::Client(token)),
             Input::KeepAlive { token, id } if self.leads() => self.read(Reader::KeepAlive { id, token }),
-            Input::TimeToLive { token, id } if self.leads() && !self.judge.judges() => {
-                self.read(Reader::TimeToLive { id, token });
-            }
+            // A follower may have applied a grant, and told its client, before the leader has: it reads up to there first.
+            Input::TimeToLive { token, id } if self.leads() => self.read(Reader::TimeToLive { id, token }),
             Input::KeepAlive { token, .. } => self.answer(token, Err(Error::NotLeader)),
             Input::TimeToLive { token, id } => self.tell_remaining(token, id),
             Input::Leases(token) => {

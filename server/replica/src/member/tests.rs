@@ -166,6 +166,19 @@ fn who_asks_a_new_leader_waits_until_it_judges() {
 }
 
 #[test]
+fn who_asks_for_what_is_left_waits_until_the_leader_has_applied_what_is_committed() {
+    let mut one = One::new(1, vec![lease(7, 600, 0)]);
+    one.paused = true;
+    let end = Request::LeaseExpire(mechipb::LeaseExpire { id: 7, grant_index: 0, ..Default::default() });
+    one.feed(Input::Propose(Command { id: 5, request: Some(end), ..Command::default() }));
+    one.feed(Input::TimeToLive { token: Token(1), id: LeaseId(7) });
+    assert_eq!(one.answer(1), None, "its end is committed, and not applied");
+    one.paused = false;
+    one.pass(TICK);
+    assert_eq!(one.answer(1), Some(Ok(Answer::Remaining(None))));
+}
+
+#[test]
 fn a_noted_lease_is_renewed_only_once_the_note_is_cleared() {
     let mut one = One::new(1, vec![lease(8, 600, 300)]);
     one.paused = true;

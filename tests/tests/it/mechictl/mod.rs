@@ -5,7 +5,7 @@ mod dump;
 mod script;
 
 use crate::mask::{digits, mask};
-use mechi_tests::cluster::Cluster;
+use mechi_tests::cluster::{Cluster, NO_ELECTIONS};
 use mechi_tests::oracle;
 use mechi_tests::process::{Kind, Server};
 use script::{Call, Differs};
@@ -22,8 +22,6 @@ use std::time::Duration;
 const CALL_MAX: Duration = Duration::from_secs(60);
 /// What is said of a call that does.
 const LATE: &str = "did not end in time";
-/// Elections have no place here, and a busy machine makes some.
-const SERVER_FLAGS: [&str; 2] = ["--heartbeat-interval=200", "--election-timeout=2000"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tool {
@@ -102,7 +100,7 @@ fn mechictl_is_etcdctl_on_etcd_and_on_mechi() {
 
 /// Runs all calls with one tool on a server of its own; returns what they did, masked.
 fn column(tool: Tool, kind: Kind, calls: &[Call]) -> Vec<String> {
-    let server = Server::start(kind, &SERVER_FLAGS).expect("a server starts");
+    let server = Server::start(kind, &NO_ELECTIONS).expect("a server starts");
     let endpoint = server.endpoint();
     let (mut lease, mut revision) = (String::new(), String::new());
     let mut results = Vec::new();
@@ -257,7 +255,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn the_same_server_gives_the_same_bytes() {
     for kind in [Kind::Etcd, Kind::Mechi] {
-        let server = Server::start(kind, &SERVER_FLAGS).expect("a server starts");
+        let server = Server::start(kind, &NO_ELECTIONS).expect("a server starts");
         for words in ["put k v", "put k2 <&>", "lease grant 1000"] {
             assert_eq!(run(Tool::Etcdctl, &server.endpoint(), &call(words)).code, Some(0), "{words}");
         }
@@ -273,7 +271,7 @@ fn the_same_server_gives_the_same_bytes() {
 
 #[test]
 fn under_its_own_name_it_says_more() {
-    let server = Server::start(Kind::Mechi, &SERVER_FLAGS).expect("a server starts");
+    let server = Server::start(Kind::Mechi, &NO_ELECTIONS).expect("a server starts");
     let own = |words: &str| {
         let ended = run_as("/usr/bin/mechictl", Tool::Mechictl, &server.endpoint(), &call(words));
         (ended.code, text(&ended.out), text(&ended.err))
@@ -300,7 +298,7 @@ fn under_its_own_name_it_says_more() {
 
 #[test]
 fn a_cluster_looks_the_same_to_both_and_its_leader_moves() {
-    let cluster = Cluster::start(Kind::Mechi, 3, &SERVER_FLAGS).expect("three members start");
+    let cluster = Cluster::start(Kind::Mechi, 3, &NO_ELECTIONS).expect("three members start");
     let endpoints = cluster.endpoints();
     for words in ["member list", "member list -w json", "endpoint hashkv --cluster", "endpoint health --cluster"] {
         let lines = |tool| {
