@@ -1,8 +1,8 @@
 //! Own snapshot files: the durable base under the log.
 //!
-//! A snapshot is a [`manifest`] over immutable, compressed [`chunk`]s in revision order. [`build`] makes one from the
-//! working store right after a flush: what the flush's applied record speaks of is a pinned view already, since later
-//! flushes only add behind it and removals wait. Chunks that nothing was removed from are shared with the
+//! A snapshot is a [`manifest`] over immutable, compressed [`chunk`]s in revision order. [`build`] makes one from memory,
+//! or, if the working store is in use, from the store right after a flush: what the flush's applied record speaks of is
+//! a pinned view already, since later flushes only add behind it and removals wait. Chunks that nothing was removed from are shared with the
 //! predecessor. Every file is written under a temporary name, synced, renamed and read back; the manifest comes last.
 
 pub mod build;

@@ -11,7 +11,7 @@ use mechi_replica::effect::{Entry, EntryKind};
 use mechi_replica::limits::SNAPSHOT_LOG_BYTES_MIN;
 use mechi_replica::store::applied::Applied;
 use mechi_replica::store::mem::MemStore;
-use mechi_replica::store::restore::{rebuild, restore};
+use mechi_replica::store::restore::{from_snapshot, rebuild, restore};
 use mechi_replica::types::KeyRange;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -139,6 +139,8 @@ fn shown(state: &State, store: &impl Store) -> Vec<String> {
     lines
 }
 
+/// So old is any change that waits.
+const AT_ONCE: Duration = Duration::from_nanos(1);
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -155,14 +157,14 @@ fn flushes_when_asked_and_not_before() {
 
 #[test]
 fn flushes_what_is_old_enough_by_itself() {
-    let kept = Kept::new(64 << 20, Duration::ZERO);
+    let kept = Kept::new(64 << 20, AT_ONCE);
     kept.put(1, 300);
     kept.until("a flush", |kept| kept.in_store() == 1);
 }
 
 #[test]
 fn a_flush_waits_for_room_on_the_disk() {
-    let kept = Kept::new(64 << 20, Duration::ZERO);
+    let kept = Kept::new(64 << 20, AT_ONCE);
     kept.told.full.store(true, Ordering::SeqCst);
     kept.put(1, 300);
     // A sweep is answered by the same thread, after it has looked at the flush.
@@ -260,6 +262,51 @@ fn a_snapshot_rebuilds_the_state_and_frees_its_predecessor() {
     let applied = rebuild(&store, &disk, "snap", &found).unwrap();
     let (state, _) = restore(&store, &applied, 0).unwrap();
     assert_eq!(shown(&state, &store), kept.shown());
+}
+
+#[test]
+fn while_memory_holds_everything_snapshots_come_from_there_and_the_store_stays_empty() {
+    let kept = Kept::new(64 << 20, Duration::ZERO);
+    (0..300).for_each(|key| kept.put(key, 2_000));
+    kept.keeper.snapshot();
+    (100..150).for_each(|key| kept.put(key, 9_000));
+    kept.propose(Request::LeaseGrant(pb::LeaseGrantRequest { id: 7, ttl: 60 }));
+    kept.compact();
+    kept.keeper.sweep();
+    kept.keeper.snapshot();
+    let disk = RealDisk::new(kept.dir.path());
+    let (found, damaged) = snapshot::newest_verified(&disk, "snap").unwrap();
+    assert!(damaged.is_empty(), "{damaged:?}");
+    let found = found.unwrap();
+    assert_eq!((found.index(), kept.in_store()), (352, 0));
+    let state = from_snapshot(&disk, "snap", &found).unwrap();
+    assert_eq!(shown(&state, &MemStore::default()), kept.shown());
+    assert!(kept.keeper.stop().unwrap().applied().is_none());
+    assert!(Applied::load(&*kept.store).unwrap().is_none());
+}
+
+#[test]
+fn when_memory_runs_short_the_store_gets_what_was_compacted_and_written_before() {
+    let limit = 256 << 10;
+    let kept = Kept::new(limit, Duration::ZERO);
+    (0..20).for_each(|key| kept.put(key, 2_000));
+    (0..10).for_each(|key| kept.put(key, 1_000));
+    kept.compact();
+    kept.keeper.sweep();
+    assert_eq!(kept.in_store(), 0);
+    for key in 20..400 {
+        kept.put(key, 4_000);
+        kept.keeper.wait_for_room(Duration::from_secs(30));
+    }
+    kept.until("eviction", |kept| kept.in_store() > 0 && kept.state.read().mvcc.resident_bytes() <= limit);
+    kept.compact();
+    kept.keeper.sweep();
+    kept.keeper.snapshot();
+    let disk = RealDisk::new(kept.dir.path());
+    let found = snapshot::newest_verified(&disk, "snap").unwrap().0.unwrap();
+    let state = from_snapshot(&disk, "snap", &found).unwrap();
+    assert_eq!(shown(&state, &MemStore::default()), kept.shown());
+    assert_eq!(kept.told.fatal.lock().clone(), None);
 }
 
 #[test]
