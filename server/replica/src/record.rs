@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use std::fmt;
-use triomphe::Arc;
+use std::sync::Arc;
 
 /// The bytes of one `mvccpb.KeyValue`, canonically encoded: fields ascending, zeros left out.
 ///
 /// It is its own allocation, never a slice of a request or an entry, so that keeping a value keeps nothing else.
 /// A tombstone, and the stub that stays when a value has left memory, hold the key alone. The key comes first in
-/// the encoding, so the same allocation serves the key index. Its count takes 8 bytes, where the standard library's two
-/// take 16: enough for common sizes to fit a smaller class of the allocator.
+/// the encoding, so the same allocation serves the key index.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record(Arc<[u8]>);
 
@@ -40,7 +39,7 @@ impl Record {
         put_int(&mut out, 0x20, fields.version);
         put_bytes(&mut out, 0x2a, fields.value);
         put_int(&mut out, 0x30, fields.lease);
-        Self(Arc::from(&out[..]))
+        Self(out.into())
     }
 
     /// Encodes a record that holds the key alone: a tombstone, or the stub of a value that is not in memory.
@@ -50,7 +49,7 @@ impl Record {
 
     /// Takes bytes that were checked by their CRC; errors: none, [`Record::fields`] finds malformed ones.
     pub fn from_wire(wire: &[u8]) -> Self {
-        Self(Arc::from(wire))
+        Self(wire.into())
     }
 
     /// The wire form.

@@ -9,8 +9,8 @@ use crate::types::Revision;
 /// etcd's revision key on disk (8-byte main, `_`, 8-byte sub); counted as part of a revision's size.
 const REVISION_KEY_BYTES: u64 = 17;
 
-/// What an allocation of a record costs beyond its bytes: the counter of its shared pointer.
-const RECORD_OVERHEAD: u64 = 8;
+/// What an allocation of a record costs beyond its bytes: the two counters of its shared pointer.
+const RECORD_OVERHEAD: u64 = 16;
 
 /// One put or delete of a key.
 #[derive(Clone, Debug)]
