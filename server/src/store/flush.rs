@@ -359,9 +359,7 @@ impl Work {
         let (may_flush, may_build) = (self.flush.is_none(), self.builder.is_none());
         self.wanted.flush |= may_flush
             && dirty
-            && (over
-                || self.dirty_since.is_some_and(|since| self.is_old(since))
-                || self.flusher.waiting() > 0);
+            && (over || self.dirty_since.is_some_and(|since| self.is_old(since)) || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
         let log_since = self.hooks.log_bytes_since(newest);
         self.wanted.snapshot |= may_build

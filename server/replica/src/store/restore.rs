@@ -45,7 +45,12 @@ pub fn restore(store: &impl Store, applied: &Applied, resident_bytes: u64) -> Re
 /// - Errors: [`Fatal::Corrupt`] if a chunk is damaged, or the records are not those that the manifest tells of.
 pub fn from_snapshot<D: Disk>(disk: &D, dir: &str, manifest: &Manifest) -> Result<State, Fatal> {
     let meta = manifest.meta.clone();
-    let mut records = Chunks { reader: Reader::new(disk, dir, manifest), chunk: Vec::new().into_iter(), tally: Tally::default(), failed: None };
+    let mut records = Chunks {
+        reader: Reader::new(disk, dir, manifest),
+        chunk: Vec::new().into_iter(),
+        tally: Tally::default(),
+        failed: None,
+    };
     let restored = Mvcc::restore_with_leases(meta.revision, meta.compact_revision, &mut records);
     let tally = records.end()?;
     if tally != manifest.tally {

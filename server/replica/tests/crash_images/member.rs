@@ -436,7 +436,8 @@ impl Run {
         };
         let meta = applied.state(self.store())?;
         self.kind = "snapshot";
-        let mut builder = Builder::new(self.disk.clone(), "snap", 1, Some(applied.tally), meta, member.snapshots.last());
+        let mut builder =
+            Builder::new(self.disk.clone(), "snap", 1, Some(applied.tally), meta, member.snapshots.last());
         // Life goes on beside it: what is flushed meanwhile lies behind its end.
         let mut beside = keep == 2;
         while builder.step(self.store()).map_err(log_error)? {
