@@ -4,7 +4,7 @@ use crate::driver::DriverHandle;
 use crate::metrics::Metrics;
 use crate::peer::Pins;
 use crate::space::Space;
-use crate::store::flush::Hooks;
+use crate::store::keeper::Hooks;
 use crate::view::Views;
 use crate::wal_thread::WalHandle;
 use crate::watch::Watches;

@@ -5,7 +5,7 @@ use crate::driver::DriverHandle;
 use crate::metrics::Metrics;
 use crate::peer::Later;
 use crate::quota::QuotaGuard;
-use crate::store::flush::Keeper;
+use crate::store::keeper::Keeper;
 pub use crate::view::{Chunk, Kvs, RangeReply, Reader};
 use crate::view::{Reads, View};
 use crate::watch::Watches;

@@ -192,13 +192,23 @@ fn pages(endpoints: &[String], keys: u64, side: &Side) -> Result<()> {
                 revision = 0;
             }
             let turn = done / PAGES_OF_A_LIST % members.len();
-            revision = page(&mut members[turn], rng.below(keys - size + 1), size, keys, revision).await?;
-            side.count(1);
+            match page(&mut members[turn], rng.below(keys - size + 1), size, keys, revision).await {
+                Ok(pinned) => {
+                    revision = pinned;
+                    side.count(1);
+                }
+                // As every client that lists by page does: it begins anew.
+                Err(error) if revision != 0 && format!("{error:#}").contains(COMPACTED) => revision = 0,
+                Err(error) => return Err(error),
+            }
             tokio::time::sleep(PAGE_PAUSE).await;
         }
         Ok(())
     })
 }
+
+/// What a list hears whose revision was compacted meanwhile, as gRPC encodes it.
+const COMPACTED: &str = "required%20revision%20has%20been%20compacted";
 
 /// Hears everything that is written; revisions must come without a gap, since nobody else writes.
 struct Ears<'a> {

@@ -9,7 +9,7 @@ pub mod identity;
 pub mod space;
 
 use crate::disk::RealDisk;
-use crate::store::flush::MemoryBudget;
+use crate::store::budget::MemoryBudget;
 use crate::store::sled::SledStore;
 use anyhow::{Context, Result, bail};
 use identity::Identity;

@@ -1,6 +1,7 @@
 //! The working store of a running member: sled behind a watchdog, and the thread that keeps it.
 
-pub mod flush;
+pub mod budget;
+pub mod keeper;
 pub mod sled;
 
 #[cfg(test)]
