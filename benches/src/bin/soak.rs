@@ -20,7 +20,7 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Revisions that auto-compaction keeps.
-const RETENTION: u64 = 100_000;
+const RETENTION: u64 = 20_000;
 
 /// Members of a cluster that this machine can hold.
 const MEMBERS_MAX: u64 = 7;
@@ -63,7 +63,7 @@ impl Options {
             vec!["--auto-compaction-mode=revision".into(), format!("--auto-compaction-retention={RETENTION}")];
         if self.server == Kind::Mechi {
             // etcd looks each five minutes and cannot be told otherwise.
-            flags.push("--auto-compaction-revision-interval=30s".into());
+            flags.push("--auto-compaction-revision-interval=10s".into());
         }
         let interval = Duration::from_secs(5);
         let Self { server: kind, members, keys, minutes: time, rate, .. } = *self;

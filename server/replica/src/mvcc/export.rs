@@ -17,14 +17,14 @@ use std::collections::BinaryHeap;
 
 /// A walk over the versions up to the revision of its beginning.
 ///
-/// Changes may go on meanwhile. No value may have left memory, and nothing may be swept but below
-/// [`Export::floor`].
+/// Changes may go on meanwhile. No value may have left memory.
 #[derive(Debug)]
 pub struct Export {
     through: i64,
-    floor: i64,
+    /// What a compaction to this revision made garbage is passed by.
+    compacted: Option<i64>,
     /// Versions that one pass gathers.
-    pub(super) rows_max: usize,
+    rows_max: usize,
     /// Where the pass under way begins, and the key that it goes on from.
     from: Revision,
     key: Bytes,
@@ -46,13 +46,26 @@ struct Row {
 }
 
 impl Export {
-    /// Begins a walk over what `mvcc` holds up to the revision `through`, its newest now or a little older, when
-    /// `compact_revision` was its compact revision.
-    pub fn new(mvcc: &Mvcc, through: i64, compact_revision: i64) -> Self {
+    /// Begins a walk over all that `mvcc` holds up to the revision `through`, its newest now or a little older. Nothing may
+    /// be swept before its end.
+    pub fn of_all(mvcc: &Mvcc, through: i64) -> Self {
+        Self::new(mvcc, through, None)
+    }
+
+    /// Begins a walk over what is retained now; what compaction made garbage is passed by, whether it is swept or not.
+    ///
+    /// A sweep may take that garbage meanwhile, but nothing that becomes garbage later: see [`Export::floor`]. Were the
+    /// garbage handed out too, a sweep between two passes could take a tombstone whose predecessor is out already, and
+    /// a key that was deleted would be alive in the snapshot.
+    pub fn of_retained(mvcc: &Mvcc) -> Self {
+        Self::new(mvcc, mvcc.revision, Some(mvcc.compact_revision))
+    }
+
+    fn new(mvcc: &Mvcc, through: i64, compacted: Option<i64>) -> Self {
         let versions = mvcc.keys.len() + mvcc.older_versions as usize;
         Self {
             through,
-            floor: compact_revision,
+            compacted,
             rows_max: (versions / EXPORT_PASSES).max(EXPORT_ROWS_MIN),
             from: Revision::default(),
             key: Bytes::new(),
@@ -63,9 +76,15 @@ impl Export {
         }
     }
 
+    /// Gathers so many versions in a pass, at least one; for tests, whose keys are few.
+    #[must_use]
+    pub fn in_passes_of(self, versions: usize) -> Self {
+        Self { rows_max: versions.max(1), ..self }
+    }
+
     /// The revision that a sweep must not go beyond while the walk is under way.
     pub fn floor(&self) -> i64 {
-        self.floor
+        self.compacted.unwrap_or(-1)
     }
 
     /// Returns the next versions, in the order of their revisions and in bounded number; an empty slice while a pass
@@ -100,9 +119,12 @@ impl Export {
                 self.key = Bytes::copy_from_slice(entry.key());
                 return Ok(());
             }
-            for version in entry.versions() {
+            let mut versions = entry.versions().peekable();
+            while let Some(version) = versions.next() {
                 let revision = version.revision();
-                if revision < self.from || revision.main > self.through {
+                let next = versions.peek().copied();
+                let is_garbage = self.compacted.is_some_and(|compacted| version.is_garbage(next, compacted));
+                if revision < self.from || revision.main > self.through || is_garbage {
                     continue;
                 }
                 if self.found.len() == self.rows_max {

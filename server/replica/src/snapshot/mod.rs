@@ -167,16 +167,9 @@ pub fn is_due(log_since: u64, live: u64, log_bytes_min: u64) -> bool {
     log_since >= (live / crate::limits::SNAPSHOT_LOG_FRACTION).max(log_bytes_min)
 }
 
-/// Whether the older snapshot and its log may stay while a third one is written.
-///
-/// - Units: bytes; `used` counts the snapshots, the third as large as the second, and the log.
-pub fn keeps_older_beside_a_new_one(used: u64, live: u64) -> bool {
-    used.saturating_mul(2) < live.max(crate::limits::SNAPSHOT_LOG_BYTES_MIN).saturating_mul(6)
-}
-
 /// Whether the older snapshot and its log may stay beside the newest.
 ///
-/// - Units: bytes; `used` counts snapshots, log and stores.
+/// - Units: bytes; `used` counts snapshots and log, and a snapshot that is about to be written.
 pub fn keeps_older(used: u64, live: u64) -> bool {
     used.saturating_mul(2) < live.max(crate::limits::SNAPSHOT_LOG_BYTES_MIN).saturating_mul(5)
 }

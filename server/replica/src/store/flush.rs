@@ -149,8 +149,7 @@ impl Flush {
         let next = match &mut self.source {
             Source::Log(next) => next,
             Source::Memory(export) => {
-                let StateMeta { revision, compact_revision, .. } = self.meta;
-                let begin = || Box::new(Export::new(mvcc, revision, compact_revision));
+                let begin = || Box::new(Export::of_all(mvcc, self.meta.revision));
                 let slice = export.get_or_insert_with(begin).slice(mvcc)?;
                 self.read_all = slice.is_none();
                 return Ok(slice);

@@ -34,7 +34,7 @@ impl Work {
                 None if self.is_store_idle() => {
                     let state = self.state.read();
                     let meta = state.to_meta();
-                    self.export = Some(Export::new(&state.mvcc, meta.revision, meta.compact_revision));
+                    self.export = Some(Export::of_retained(&state.mvcc));
                     (None, meta)
                 }
                 None => return Ok(false),
@@ -88,7 +88,7 @@ impl Work {
         let [older, newest] = &self.snapshots[..] else { return Ok(()) };
         let live = self.state.read().mvcc.live_bytes();
         let used = older.bytes() + 2 * newest.bytes() + self.hooks.log_bytes_since(older.index());
-        if snapshot::keeps_older_beside_a_new_one(used, live) {
+        if snapshot::keeps_older(used, live) {
             return Ok(());
         }
         self.snapshots.remove(0);

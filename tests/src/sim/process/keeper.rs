@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Versions that one pass of an export gathers, so that what runs beside it meets many passes.
+const EXPORT_PASS: usize = 5;
+
 impl Process {
     /// Does one slice of what the keeper of store and snapshots does; returns whether there is more to do at once.
     pub(in crate::sim) fn keep(&mut self) -> Result<bool, String> {
@@ -60,7 +63,7 @@ impl Process {
                 }
                 None if self.is_store_idle() => {
                     let meta = self.state.to_meta();
-                    self.export = Some(Export::new(&self.state.mvcc, meta.revision, meta.compact_revision));
+                    self.export = Some(Export::of_retained(&self.state.mvcc).in_passes_of(EXPORT_PASS));
                     (None, meta)
                 }
                 _ => return Ok(false),

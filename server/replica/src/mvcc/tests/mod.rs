@@ -258,37 +258,46 @@ fn without_a_store_the_log_keeps_what_is_not_yet_swept() {
     assert_eq!(mvcc.changes(0).next().unwrap().revision.main, 4_000);
 }
 
-/// Walks a few keys at a time while the state moves on, with passes that gather no more than a few versions.
-#[test]
-fn an_export_is_the_state_of_its_beginning_in_the_order_of_revisions() {
-    let mut mvcc = Mvcc::new();
-    for n in 0..20_000 {
-        put(&mut mvcc, &format!("k{}", n * 7_919 % 6_000), &n.to_string());
+/// The versions that a compaction has left, swept or not, in the order of their revisions.
+fn retained(mvcc: &Mvcc) -> Vec<Revision> {
+    let compacted = mvcc.compact_revision();
+    let mut found = Vec::new();
+    for entry in mvcc.keys.iter_from(&[]) {
+        let versions: Vec<_> = entry.versions().collect();
+        let kept = |n: &usize| !versions[*n].is_garbage(versions.get(n + 1).copied(), compacted);
+        found.extend((0..versions.len()).filter(kept).map(|n| versions[n].revision()));
     }
-    mvcc.compact(12_000).unwrap();
-    while !mvcc.sweep(i64::MAX, 1_000).done {}
-    let mut wanted: Vec<Revision> = Vec::new();
-    mvcc.versions_slice(&[], usize::MAX, &mut |change| wanted.push(change.revision));
-    wanted.sort_unstable();
-    for rows_max in [7_000, 1 << 20] {
-        let mut export = Export::new(&mvcc, mvcc.revision(), mvcc.compact_revision());
-        export.rows_max = rows_max;
+    found.sort_unstable();
+    found
+}
+
+/// Many slices and passes, between which the state is written, compacted and swept.
+#[test]
+fn an_export_is_what_was_retained_at_its_beginning_in_the_order_of_revisions() {
+    let mut mvcc = Mvcc::new();
+    for n in 0..20_000u32 {
+        let key = format!("k{}", n * 7_919 % 6_000);
+        if n % 5 == 0 {
+            mvcc.write().delete(key.as_bytes());
+        } else {
+            put(&mut mvcc, &key, &n.to_string());
+        }
+    }
+    for (rows_max, compact) in [(1_000, 9_000), (700, 15_000), (1 << 20, 15_500)] {
+        mvcc.compact(compact).unwrap();
+        mvcc.sweep(i64::MAX, 500);
+        let (wanted, revision) = (retained(&mvcc), mvcc.revision());
+        let mut export = Export::of_retained(&mvcc).in_passes_of(rows_max);
         let (mut found, mut n) = (Vec::new(), 0);
         while let Some(entries) = export.slice(&mvcc).unwrap() {
-            found.extend(entries.iter().map(|entry| entry.revision));
+            found.extend(entries.into_iter().map(|entry| (entry.revision, entry.tombstone, entry.record, true)));
             n += 1;
             put(&mut mvcc, &format!("k{n}"), "later");
-            if n == 2 {
-                let _ = mvcc.compact(mvcc.revision());
-            }
-            mvcc.sweep(export.floor(), 1_000);
+            mvcc.sweep(export.floor(), 300);
         }
-        assert_eq!(found, wanted, "{rows_max} versions a pass");
-        // The second walk begins where the first one left the state.
-        while !mvcc.sweep(i64::MAX, 1_000).done {}
-        wanted.clear();
-        mvcc.versions_slice(&[], usize::MAX, &mut |change| wanted.push(change.revision));
-        wanted.sort_unstable();
+        assert!(found.iter().map(|row| &row.0).eq(&wanted), "{rows_max} versions a pass");
+        let restored = Mvcc::restore(revision, compact, found).unwrap();
+        assert!(retained(&restored) == wanted);
     }
 }
 
@@ -298,7 +307,7 @@ fn an_export_stops_at_a_value_that_is_not_what_was_written() {
     put(&mut mvcc, "a", "1");
     put(&mut mvcc, "b", "2");
     mvcc.keys.update(b"b", |entry| entry.latest.crc ^= 1);
-    let mut export = Export::new(&mvcc, mvcc.revision(), mvcc.compact_revision());
+    let mut export = Export::of_retained(&mvcc);
     assert!(export.slice(&mvcc).unwrap().is_some_and(|entries| entries.is_empty()), "gathers");
     let error = export.slice(&mvcc).unwrap_err().to_string();
     assert!(error.contains("the record of revision 3.0 has another CRC"), "{error}");
