@@ -7,7 +7,7 @@ mod library;
 mod preface;
 pub mod streams;
 
-use crate::config::limits::{ACCEPT_RETRY, BACKLOG, CONNECTIONS_MAX, SHUTDOWN_GRACE, TCP_KEEPALIVE};
+use crate::config::limits::{ACCEPT_RETRY, BACKLOG, CONNECTIONS_MAX, HEADER_TIMEOUT, SHUTDOWN_GRACE, TCP_KEEPALIVE};
 use crate::config::urls::Url;
 use crate::config::{Config, Keepalive, SocketOptions};
 use anyhow::{Context, bail};
@@ -225,7 +225,7 @@ async fn connection<S: Http2>(
     let (http, http2, stream) = match (handlers.http, handlers.http2) {
         (Some(http), Some(http2)) => {
             let sniffed = tokio::select! {
-                sniffed = preface::sniff(stream) => sniffed?,
+                sniffed = preface::sniff(stream, HEADER_TIMEOUT) => sniffed?,
                 () = stopped(&mut shutdown) => return Ok(()),
             };
             match sniffed {

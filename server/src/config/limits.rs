@@ -8,7 +8,7 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 /// Connections that the system holds until they are accepted; further ones are refused by the system.
 pub const BACKLOG: i32 = 1_024;
 
-/// How long a client may take to send a request's HTTP/1 head; then the connection is closed.
+/// How long a client may take to send a connection's first bytes, and a request's HTTP/1 head; then it is closed.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a request's HTTP/2 header list; a longer one is refused by the HTTP/2 library.

@@ -5,6 +5,7 @@ use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// What a client of HTTP/2 says first (RFC 9113, 3.4).
@@ -18,7 +19,13 @@ pub(super) enum Protocol {
 }
 
 /// Reads until it is clear what the client speaks; the bytes are still to be read from what is returned.
-pub(super) async fn sniff<I: AsyncRead + Unpin>(mut io: I) -> io::Result<(Protocol, Rewound<I>)> {
+///
+/// - Errors: the connection's; [`io::ErrorKind::TimedOut`] if the client has not said it within `timeout`.
+pub(super) async fn sniff<I: AsyncRead + Unpin>(io: I, timeout: Duration) -> io::Result<(Protocol, Rewound<I>)> {
+    tokio::time::timeout(timeout, read(io)).await?
+}
+
+async fn read<I: AsyncRead + Unpin>(mut io: I) -> io::Result<(Protocol, Rewound<I>)> {
     let mut read = [0; PREFACE.len()];
     let mut len = 0;
     let protocol = loop {
@@ -101,7 +108,7 @@ mod tests {
                 client.write_all(piece).await.unwrap();
             }
         });
-        let (protocol, mut io) = sniff(server).await.unwrap();
+        let (protocol, mut io) = sniff(server, Duration::from_secs(60)).await.unwrap();
         let mut read = Vec::new();
         io.read_to_end(&mut read).await.unwrap();
         sending.await.unwrap();
@@ -118,5 +125,14 @@ mod tests {
             assert_eq!(sniffed(b"PUT", cut).await, Protocol::Http1);
             assert_eq!(sniffed(b"", cut).await, Protocol::Http1);
         }
+    }
+
+    #[tokio::test]
+    async fn half_a_preface_does_not_hold_a_connection() {
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(&PREFACE[..11]).await.unwrap();
+        let error = sniff(server, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "closed");
     }
 }

@@ -124,6 +124,12 @@ async fn a_clean_stop_and_a_kill_keep_the_store_a_lost_one_is_rebuilt() {
 
     // Another boot of the machine: a store that was not closed is not even looked at, one that was closed is used.
     for clean in [false, true] {
+        // A store that was lost comes back with the next flush.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while names(&member(&server), "store-").is_empty() {
+            assert!(Instant::now() < deadline, "nothing is flushed:\n{}", server.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         if clean {
             assert!(server.stop().expect("stops").success(), "{}", server.log());
         } else {
