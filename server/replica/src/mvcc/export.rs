@@ -12,8 +12,7 @@ use crate::record::Record;
 use crate::store::block::Entry;
 use crate::types::Revision;
 use bytes::Bytes;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 /// A walk over the versions up to the revision of its beginning.
 ///
@@ -28,18 +27,16 @@ pub struct Export {
     /// Where the pass under way begins, and the key that it goes on from.
     from: Revision,
     key: Bytes,
-    /// The oldest of what the pass has met, the newest on top.
-    found: BinaryHeap<Row>,
+    /// The oldest of what the pass has met. A map, since to sort that much at once would hold the lock for too long.
+    found: BTreeMap<Revision, Row>,
     /// The pass met more than it may gather.
     is_cut: bool,
-    /// What the last pass gathered.
-    ready: std::vec::IntoIter<Row>,
-    is_last: bool,
+    /// The pass has ended: what it found is handed out.
+    is_gathered: bool,
 }
 
 #[derive(Debug)]
 struct Row {
-    revision: Revision,
     crc: u32,
     tombstone: bool,
     record: Record,
@@ -69,10 +66,9 @@ impl Export {
             rows_max: (versions / EXPORT_PASSES).max(EXPORT_ROWS_MIN),
             from: Revision::default(),
             key: Bytes::new(),
-            found: BinaryHeap::new(),
+            found: BTreeMap::new(),
             is_cut: false,
-            ready: Vec::new().into_iter(),
-            is_last: false,
+            is_gathered: false,
         }
     }
 
@@ -92,16 +88,18 @@ impl Export {
     ///
     /// - Errors: [`Fatal::Bug`] if a value is not in memory; [`Fatal::Corrupt`] if it is not what was written there.
     pub fn slice(&mut self, mvcc: &Mvcc) -> Result<Option<Vec<Entry>>, Fatal> {
-        if self.ready.len() == 0 {
-            if self.is_last {
-                return Ok(None);
-            }
+        if !self.is_gathered {
             self.gather(mvcc)?;
             return Ok(Some(Vec::new()));
         }
+        if self.found.is_empty() {
+            // Without a cut the pass was the last one.
+            self.is_gathered = !std::mem::take(&mut self.is_cut);
+            return Ok((!self.is_gathered).then(Vec::new));
+        }
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while bytes < STORE_BATCH_BYTES && entries.len() < FLUSH_SLICE_CHANGES {
-            let Some(Row { revision, crc, tombstone, record }) = self.ready.next() else { break };
+            let Some((revision, Row { crc, tombstone, record })) = self.found.pop_first() else { break };
             if crc32c::crc32c(record.wire()) != crc {
                 let detail = format!("the record of revision {revision} has another CRC than when it was written");
                 return Err(Fatal::Corrupt { what: "value", file: "memory".into(), offset: 0, detail });
@@ -129,45 +127,23 @@ impl Export {
                 }
                 if self.found.len() == self.rows_max {
                     self.is_cut = true;
-                    if self.found.peek().is_some_and(|newest| newest.revision < revision) {
+                    if self.found.last_key_value().is_some_and(|(newest, _)| *newest < revision) {
                         continue;
                     }
-                    self.found.pop();
+                    self.found.pop_last();
                 }
                 if !version.resident && !version.tombstone {
                     return Err(Fatal::Bug(format!("the value of revision {revision} is not in memory")));
                 }
                 let (crc, tombstone, record) = (version.crc, version.tombstone, version.head.clone());
-                self.found.push(Row { revision, crc, tombstone, record });
+                self.found.insert(revision, Row { crc, tombstone, record });
             }
         }
-        let found = std::mem::take(&mut self.found).into_sorted_vec();
-        self.is_last = !std::mem::take(&mut self.is_cut);
         self.key = Bytes::new();
-        if let Some(Revision { main, sub }) = found.last().map(|row| row.revision) {
-            self.from = Revision::new(main, sub + 1);
+        if let Some((Revision { main, sub }, _)) = self.found.last_key_value() {
+            self.from = Revision::new(*main, sub + 1);
         }
-        self.ready = found.into_iter();
+        self.is_gathered = true;
         Ok(())
     }
 }
-
-impl Ord for Row {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.revision.cmp(&other.revision)
-    }
-}
-
-impl PartialOrd for Row {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Row {
-    fn eq(&self, other: &Self) -> bool {
-        self.revision == other.revision
-    }
-}
-
-impl Eq for Row {}

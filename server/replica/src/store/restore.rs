@@ -8,10 +8,11 @@ use super::{Batch, Store};
 use crate::apply::state::State;
 use crate::disk::Disk;
 use crate::limits::{REMOVALS_MAX, SLICE_KEYS_MAX, STORE_BATCH_BYTES};
-use crate::mvcc::Mvcc;
+use crate::mvcc::{Attachment, Mvcc};
 use crate::outcome::Fatal;
 use crate::snapshot::Reader;
 use crate::snapshot::manifest::Manifest;
+use mechi_proto::mechipb::StateMeta;
 
 /// Restores the state that `applied`, the store's applied record, stands for; values stay in memory while their bytes
 /// are within `resident_bytes`, the newest first.
@@ -21,7 +22,9 @@ use crate::snapshot::manifest::Manifest;
 pub fn restore(store: &impl Store, applied: &Applied, resident_bytes: u64) -> Result<(State, Flusher), Fatal> {
     applied::drop_unknown(store, Some(applied))?;
     let meta = applied.state(store)?;
-    let mut records = Records::new(store, applied.tally.bytes.saturating_sub(resident_bytes));
+    let evicted = applied.tally.bytes.saturating_sub(resident_bytes);
+    let mut scan = RecordScan::all();
+    let mut records = Records::new(evicted, || scan.next_slice(store, STORE_BATCH_BYTES));
     let restored = Mvcc::restore_with_leases(meta.revision, meta.compact_revision, &mut records);
     // What the reading found comes first: the restore saw only that the records ended.
     let tally = records.end()?;
@@ -33,11 +36,7 @@ pub fn restore(store: &impl Store, applied: &Applied, resident_bytes: u64) -> Re
     mvcc.set_flushed(applied.revision);
     let mut flusher = Flusher::new(Some(*applied));
     forget_garbage(store, &mvcc, &mut flusher)?;
-    let mut state = State::from_meta(meta, mvcc)?;
-    for (key, lease) in attachments {
-        state.attach(&key, lease.0);
-    }
-    Ok((state, flusher))
+    Ok((assemble(meta, mvcc, attachments)?, flusher))
 }
 
 /// Restores the state that a snapshot holds, all of its values in memory; no store takes part.
@@ -45,68 +44,20 @@ pub fn restore(store: &impl Store, applied: &Applied, resident_bytes: u64) -> Re
 /// - Errors: [`Fatal::Corrupt`] if a chunk is damaged, or the records are not those that the manifest tells of.
 pub fn from_snapshot<D: Disk>(disk: &D, dir: &str, manifest: &Manifest) -> Result<State, Fatal> {
     let meta = manifest.meta.clone();
-    let mut records = Chunks {
-        reader: Reader::new(disk, dir, manifest),
-        chunk: Vec::new().into_iter(),
-        tally: Tally::default(),
-        failed: None,
-    };
+    let mut reader = Reader::new(disk, dir, manifest);
+    let mut records = Records::new(0, || reader.next_chunk());
     let restored = Mvcc::restore_with_leases(meta.revision, meta.compact_revision, &mut records);
     let tally = records.end()?;
     if tally != manifest.tally {
         return Err(differs(manifest, &tally));
     }
     let (mvcc, attachments) = restored?;
-    let mut state = State::from_meta(meta, mvcc)?;
-    for (key, lease) in attachments {
-        state.attach(&key, lease.0);
-    }
-    Ok(state)
+    assemble(meta, mvcc, attachments)
 }
 
 fn differs(manifest: &Manifest, found: &Tally) -> Fatal {
     let detail = format!("{:?} wanted, {found:?} found", manifest.tally);
     Fatal::Corrupt { what: "snapshot", file: manifest.name(), offset: 0, detail }
-}
-
-/// A snapshot's records as the restore wants them; a failure ends them and is kept.
-struct Chunks<'a, D> {
-    reader: Reader<'a, D>,
-    chunk: std::vec::IntoIter<Entry>,
-    tally: Tally,
-    failed: Option<Fatal>,
-}
-
-impl<D: Disk> Chunks<'_, D> {
-    /// Reads what is left, so that the tally is over everything.
-    fn end(mut self) -> Result<Tally, Fatal> {
-        while self.next().is_some() {}
-        self.failed.map_or(Ok(self.tally), Err)
-    }
-}
-
-impl<D: Disk> Iterator for Chunks<'_, D> {
-    type Item = (crate::types::Revision, bool, crate::record::Record, bool);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(entry) = self.chunk.next() {
-                self.tally.add(&entry);
-                return Some((entry.revision, entry.tombstone, entry.record, true));
-            }
-            if self.failed.is_some() {
-                return None;
-            }
-            match self.reader.next_chunk() {
-                Ok(Some(chunk)) => self.chunk = chunk.into_iter(),
-                Ok(None) => return None,
-                Err(error) => {
-                    self.failed = Some(error);
-                    return None;
-                }
-            }
-        }
-    }
 }
 
 /// Copies a snapshot into an empty store; the applied record comes last.
@@ -142,10 +93,9 @@ pub fn rebuild<D: Disk>(store: &impl Store, disk: &D, dir: &str, manifest: &Mani
     Ok(applied)
 }
 
-/// The store's records as the restore wants them; a failure ends them and is kept.
-struct Records<'a, S> {
-    store: &'a S,
-    scan: RecordScan,
+/// Records as the restore wants them, from wherever `next_slice` reads them; a failure ends them and is kept.
+struct Records<F> {
+    next_slice: F,
     slice: std::vec::IntoIter<Entry>,
     tally: Tally,
     /// Bytes at the beginning that do not stay in memory.
@@ -153,10 +103,9 @@ struct Records<'a, S> {
     failed: Option<Fatal>,
 }
 
-impl<'a, S: Store> Records<'a, S> {
-    fn new(store: &'a S, evicted: u64) -> Self {
-        let slice = Vec::new().into_iter();
-        Self { store, scan: RecordScan::all(), slice, tally: Tally::default(), evicted, failed: None }
+impl<F: FnMut() -> Result<Option<Vec<Entry>>, Fatal>> Records<F> {
+    fn new(evicted: u64, next_slice: F) -> Self {
+        Self { next_slice, slice: Vec::new().into_iter(), tally: Tally::default(), evicted, failed: None }
     }
 
     /// Reads what is left, so that the tally is over everything.
@@ -166,21 +115,20 @@ impl<'a, S: Store> Records<'a, S> {
     }
 }
 
-impl<S: Store> Iterator for Records<'_, S> {
+impl<F: FnMut() -> Result<Option<Vec<Entry>>, Fatal>> Iterator for Records<F> {
     type Item = (crate::types::Revision, bool, crate::record::Record, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(Entry { revision, tombstone, record }) = self.slice.next() {
-                let entry = Entry { revision, tombstone, record };
+            if let Some(entry) = self.slice.next() {
                 self.tally.add(&entry);
-                let resident = self.tally.bytes > self.evicted;
-                return Some((revision, tombstone, entry.record, resident));
+                let resident = self.evicted == 0 || self.tally.bytes > self.evicted;
+                return Some((entry.revision, entry.tombstone, entry.record, resident));
             }
             if self.failed.is_some() {
                 return None;
             }
-            match self.scan.next_slice(self.store, STORE_BATCH_BYTES) {
+            match (self.next_slice)() {
                 Ok(Some(slice)) => self.slice = slice.into_iter(),
                 Ok(None) => return None,
                 Err(error) => {
@@ -190,6 +138,15 @@ impl<S: Store> Iterator for Records<'_, S> {
             }
         }
     }
+}
+
+/// The state of `meta` over its keys, each attached to its lease.
+fn assemble(meta: StateMeta, mvcc: Mvcc, attachments: Vec<Attachment>) -> Result<State, Fatal> {
+    let mut state = State::from_meta(meta, mvcc)?;
+    for (key, lease) in attachments {
+        state.attach(&key, lease.0);
+    }
+    Ok(state)
 }
 
 /// Finds what compaction had freed and a crash left in the store: the restore passed it by.

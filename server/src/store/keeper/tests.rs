@@ -241,9 +241,8 @@ fn a_compaction_is_hashed_over_values_that_left_memory_before_they_are_swept() {
     assert_eq!(known, wanted, "remembered, and needs no value any more");
 }
 
-#[test]
-fn a_snapshot_rebuilds_the_state_and_frees_its_predecessor() {
-    let kept = Kept::new(1 << 20, NEVER);
+/// Makes a snapshot at index 300, and after overwrites, a lease and a compaction another one at 352.
+fn snapshot_twice(kept: &Kept) {
     (0..300).for_each(|key| kept.put(key, 2_000));
     kept.keeper.snapshot();
     (100..150).for_each(|key| kept.put(key, 9_000));
@@ -251,12 +250,23 @@ fn a_snapshot_rebuilds_the_state_and_frees_its_predecessor() {
     kept.compact();
     kept.keeper.sweep();
     kept.keeper.snapshot();
-    let made = kept.told.made.lock().clone();
-    assert_eq!(made.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [300, 352]);
+}
+
+/// The newest snapshot on the disk; no file may be damaged.
+fn newest_snapshot(kept: &Kept) -> (RealDisk, Manifest) {
     let disk = RealDisk::new(kept.dir.path());
     let (found, damaged) = snapshot::newest_verified(&disk, "snap").unwrap();
     assert!(damaged.is_empty(), "{damaged:?}");
-    let found = found.unwrap();
+    (disk, found.unwrap())
+}
+
+#[test]
+fn a_snapshot_rebuilds_the_state_and_frees_its_predecessor() {
+    let kept = Kept::new(1 << 20, NEVER);
+    snapshot_twice(&kept);
+    let made = kept.told.made.lock().clone();
+    assert_eq!(made.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [300, 352]);
+    let (disk, found) = newest_snapshot(&kept);
     assert_eq!(found.index(), 352);
     // What is trimmed is never above the oldest snapshot that stands.
     let (all, _) = snapshot::list(&disk, "snap").unwrap();
@@ -270,17 +280,8 @@ fn a_snapshot_rebuilds_the_state_and_frees_its_predecessor() {
 #[test]
 fn while_memory_holds_everything_snapshots_come_from_there_and_the_store_stays_empty() {
     let kept = Kept::new(64 << 20, Duration::ZERO);
-    (0..300).for_each(|key| kept.put(key, 2_000));
-    kept.keeper.snapshot();
-    (100..150).for_each(|key| kept.put(key, 9_000));
-    kept.propose(Request::LeaseGrant(pb::LeaseGrantRequest { id: 7, ttl: 60 }));
-    kept.compact();
-    kept.keeper.sweep();
-    kept.keeper.snapshot();
-    let disk = RealDisk::new(kept.dir.path());
-    let (found, damaged) = snapshot::newest_verified(&disk, "snap").unwrap();
-    assert!(damaged.is_empty(), "{damaged:?}");
-    let found = found.unwrap();
+    snapshot_twice(&kept);
+    let (disk, found) = newest_snapshot(&kept);
     assert_eq!((found.index(), kept.in_store()), (352, 0));
     let state = from_snapshot(&disk, "snap", &found).unwrap();
     assert_eq!(shown(&state, &MemStore::default()), kept.shown());
@@ -305,8 +306,7 @@ fn when_memory_runs_short_the_store_gets_what_was_compacted_and_written_before()
     kept.compact();
     kept.keeper.sweep();
     kept.keeper.snapshot();
-    let disk = RealDisk::new(kept.dir.path());
-    let found = snapshot::newest_verified(&disk, "snap").unwrap().0.unwrap();
+    let (disk, found) = newest_snapshot(&kept);
     let state = from_snapshot(&disk, "snap", &found).unwrap();
     assert_eq!(shown(&state, &MemStore::default()), kept.shown());
     assert_eq!(kept.told.fatal.lock().clone(), None);
