@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 
 const MIB: u64 = 1 << 20;
 
+/// So that there is a store, although everything fits into memory.
+const WITH_STORE: [&str; 1] = ["--store-flush-interval=200ms"];
+
 /// MiB of each step of a load: more than the 64 MiB of log that make a snapshot due.
 const STEP_MIB: u64 = 72;
 
@@ -43,10 +46,11 @@ fn names(dir: &Path, part: &str) -> Vec<PathBuf> {
     found.flatten().map(|entry| entry.path()).filter(named).collect()
 }
 
-fn remove_store(server: &Server) {
+/// Removes the store that a member with these flags keeps; without any there must be none.
+fn remove_store(server: &Server, flags: &[&str]) {
     let stores = names(&member(server), "store-");
-    assert_eq!(stores.len(), 1, "one store folder");
-    fs::remove_dir_all(&stores[0]).expect("removable");
+    assert_eq!(stores.len(), usize::from(!flags.is_empty()), "store folders with {flags:?}");
+    stores.iter().for_each(|store| fs::remove_dir_all(store).expect("removable"));
 }
 
 /// Whether the last start made the store anew.
@@ -100,7 +104,7 @@ async fn look(endpoint: &str) -> Seen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clean_stop_and_a_kill_keep_the_store_a_lost_one_is_rebuilt() {
-    let mut server = Server::start(Kind::Mechi, &["--store-flush-interval=200ms"]).expect("mechi starts");
+    let mut server = Server::start(Kind::Mechi, &WITH_STORE).expect("mechi starts");
     write_mib(&server.endpoint(), 4, 1).await;
     let before = look(&server.endpoint()).await;
 
@@ -117,7 +121,7 @@ async fn a_clean_stop_and_a_kill_keep_the_store_a_lost_one_is_rebuilt() {
     assert_eq!(look(&server.endpoint()).await, before);
 
     server.kill().expect("runs");
-    remove_store(&server);
+    remove_store(&server, &WITH_STORE);
     server.spawn().expect("mechi starts again");
     assert!(rebuilt(&server), "{}", server.log());
     assert_eq!(look(&server.endpoint()).await, before);
@@ -192,7 +196,16 @@ fn trickle(endpoint: String) -> (Arc<AtomicBool>, JoinHandle<u64>) {
 /// much is there at a moment is a question of pace. So each step makes one more due, and its bounds are waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_snapshots_are_made_and_the_log_stays_bounded() {
-    let mut server = Server::start(Kind::Mechi, &["--store-flush-interval=200ms"]).expect("mechi starts");
+    under_load(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_snapshots_are_made_and_the_log_stays_bounded_over_a_store() {
+    under_load(&WITH_STORE).await;
+}
+
+async fn under_load(flags: &[&str]) {
+    let mut server = Server::start(Kind::Mechi, flags).expect("mechi starts");
     let (stop, putting) = trickle(server.endpoint());
     let mut client = Client::connect(&server.endpoint()).await.expect("answers");
     for step in 1..=STEPS {
@@ -230,17 +243,26 @@ async fn under_load_snapshots_are_made_and_the_log_stays_bounded() {
     // Snapshot and log are enough.
     let before = look(&server.endpoint()).await;
     server.kill().expect("runs");
-    remove_store(&server);
+    remove_store(&server, flags);
     let began = Instant::now();
     server.spawn().expect("mechi starts from snapshot and log");
     println!("rebuilt from snapshot and log in {:.1?}", began.elapsed());
-    assert!(rebuilt(&server), "{}", server.log());
+    assert_eq!(rebuilt(&server), !flags.is_empty(), "only a store that should be there is missed: {}", server.log());
     assert_eq!(look(&server.endpoint()).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_a_snapshot_is_written_loses_nothing() {
-    let mut server = Server::start(Kind::Mechi, &["--store-flush-interval=100ms"]).expect("mechi starts");
+    kill_in_a_snapshot(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_while_a_snapshot_is_written_from_a_store_loses_nothing() {
+    kill_in_a_snapshot(&WITH_STORE).await;
+}
+
+async fn kill_in_a_snapshot(flags: &[&str]) {
+    let mut server = Server::start(Kind::Mechi, flags).expect("mechi starts");
     let mut rng = Rng::new(11);
     let (mut half_written, mut newest) = (0, 0);
     for round in 0..6 {
@@ -260,7 +282,7 @@ async fn a_kill_while_a_snapshot_is_written_loses_nothing() {
         server.kill().expect("runs");
         half_written += u64::from(!names(&snap, ".tmp").is_empty());
         if rng.chance(50) {
-            remove_store(&server);
+            remove_store(&server, flags);
         }
         server.spawn().expect("mechi starts again");
         let after = look(&server.endpoint()).await;
@@ -277,7 +299,16 @@ async fn a_kill_while_a_snapshot_is_written_loses_nothing() {
 /// the last tombstones set it back.
 #[tokio::test(flavor = "multi_thread")]
 async fn reg_17780_revision_after_compaction_crash() {
-    let mut server = Server::start(Kind::Mechi, &["--store-flush-interval=50ms"]).expect("mechi starts");
+    compaction_crash(&["--store-flush-interval=50ms"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reg_17780_revision_after_compaction_crash_without_a_store() {
+    compaction_crash(&[]).await;
+}
+
+async fn compaction_crash(flags: &[&str]) {
+    let mut server = Server::start(Kind::Mechi, flags).expect("mechi starts");
     let mut rng = Rng::new(17_780);
     let mut newest = 1;
     for round in 0..10 {

@@ -5,7 +5,7 @@ use mechi_tests::fire::Fire;
 const MEMBERS: usize = 3;
 
 async fn kill(name: &'static str, pick: impl AsyncFn(&mut Fire) -> Vec<usize>) {
-    let mut fire = Fire::start(name, MEMBERS, &["--store-flush-interval=200ms"], 3, 900).await;
+    let mut fire = Fire::start(name, MEMBERS, &[], 3, 900).await;
     while fire.goes_on().await {
         let killed = pick(&mut fire).await;
         for n in &killed {

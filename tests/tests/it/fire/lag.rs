@@ -65,7 +65,7 @@ fn slow(fire: &Fire, n: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_beyond_the_log_gets_a_snapshot() {
-    let flags = ["--snapshot-log-bytes=1MiB", "--store-flush-interval=200ms"];
+    let flags = ["--snapshot-log-bytes=1MiB"];
     let mut fire = Fire::start("lag beyond the log", 3, &flags, 3, 900).await;
     let (mut round, mut fresh, mut spared) = (0, None, 0);
     while fire.goes_on().await {
