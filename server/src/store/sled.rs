@@ -26,14 +26,14 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct SledStore {
     folder: PathBuf,
     cache_bytes: u64,
-    db: RwLock<Opened>,
+    db: RwLock<Handle>,
     writer: Mutex<Option<SyncSender<Job>>>,
     lost: OnceLock<String>,
 }
 
 /// What there is to read.
 #[derive(Debug)]
-enum Opened {
+enum Handle {
     /// Nothing was ever written: there is no folder.
     Not,
     Yes(sled::Db),
@@ -63,7 +63,7 @@ impl SledStore {
         Self {
             folder: folder.to_owned(),
             cache_bytes,
-            db: RwLock::new(Opened::Not),
+            db: RwLock::new(Handle::Not),
             writer: Mutex::new(None),
             lost: OnceLock::new(),
         }
@@ -95,7 +95,7 @@ impl SledStore {
         let lost = |detail: String| Fatal::EngineLost(format!("open {}: {detail}", folder.display()));
         match result.recv_timeout(timeout) {
             Ok(Ok(db)) => {
-                *self.db.write() = Opened::Yes(db);
+                *self.db.write() = Handle::Yes(db);
                 *writer = Some(jobs);
                 Ok(())
             }
@@ -117,7 +117,7 @@ impl SledStore {
         self.check()?;
         let writer = self.writer.lock().take();
         // The writer's is the last handle then; it waits until sled's own threads have let go of the files too.
-        drop(std::mem::replace(&mut *self.db.write(), Opened::Closed));
+        drop(std::mem::replace(&mut *self.db.write(), Handle::Closed));
         let Some(jobs) = writer else { return Ok(()) };
         let (done, result) = sync_channel(1);
         self.wait(jobs.send(Job::Close(done)).is_ok(), &result, CLOSE_TIMEOUT)
@@ -148,9 +148,9 @@ impl SledStore {
         self.check()?;
         let opened = self.db.read();
         let db = match &*opened {
-            Opened::Not => return Ok(T::default()),
-            Opened::Yes(db) => db,
-            Opened::Closed => return Err(closed()),
+            Handle::Not => return Ok(T::default()),
+            Handle::Yes(db) => db,
+            Handle::Closed => return Err(closed()),
         };
         match catch_unwind(AssertUnwindSafe(|| read(db))) {
             Ok(Ok(found)) => Ok(found),
@@ -200,7 +200,7 @@ fn write(db: sled::Db, queue: &Receiver<Job>, folder: &Path) {
 
 /// Waits until no thread of sled's pool has the files open: dropping the last handle does not wait for them, and a write
 /// that comes after the caller's fsync would make a lie of the note that the store was closed.
-fn released(folder: &Path) -> Result<(), String> {
+pub(crate) fn released(folder: &Path) -> Result<(), String> {
     let path = folder.join(LOCKED);
     let file = File::open(&path).map_err(|error| format!("open {}: {error}", path.display()))?;
     let deadline = Instant::now() + CLOSE_TIMEOUT;
@@ -248,7 +248,7 @@ impl Store for SledStore {
     fn commit(&self, batch: Batch) -> Result<(), Fatal> {
         self.check()?;
         let mut writer = self.writer.lock();
-        if writer.is_none() && matches!(*self.db.read(), Opened::Not) {
+        if writer.is_none() && matches!(*self.db.read(), Handle::Not) {
             self.open_now(&mut writer, FIRST_OPEN_TIMEOUT)?;
         }
         let jobs = writer.as_ref().ok_or_else(closed)?;
