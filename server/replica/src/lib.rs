@@ -16,6 +16,7 @@ pub mod conf;
 pub mod disk;
 pub mod wal;
 pub mod store;
+mod shared;
 pub mod snapshot;
 pub mod digest;
 pub mod mvcc;

@@ -1,8 +1,8 @@
 //! One change in `mvccpb.KeyValue` wire form, counted and shared.
 
+use crate::shared::Shared;
 use bytes::Bytes;
 use std::fmt;
-use std::sync::Arc;
 
 /// The bytes of one `mvccpb.KeyValue`, canonically encoded: fields ascending, zeros left out.
 ///
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A tombstone, and the stub that stays when a value has left memory, hold the key alone. The key comes first in
 /// the encoding, so the same allocation serves the key index.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Record(Arc<[u8]>);
+pub struct Record(Shared);
 
 /// The fields of a [`Record`], borrowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Record {
         put_int(&mut out, 0x20, fields.version);
         put_bytes(&mut out, 0x2a, fields.value);
         put_int(&mut out, 0x30, fields.lease);
-        Self(out.into())
+        Self(Shared::new(&out))
     }
 
     /// Encodes a record that holds the key alone: a tombstone, or the stub of a value that is not in memory.
@@ -49,7 +49,7 @@ impl Record {
 
     /// Takes bytes that were checked by their CRC; errors: none, [`Record::fields`] finds malformed ones.
     pub fn from_wire(wire: &[u8]) -> Self {
-        Self(wire.into())
+        Self(Shared::new(wire))
     }
 
     /// The wire form.

@@ -60,10 +60,18 @@ where
     let mut calls = FuturesUnordered::new();
     calls.push(Either::Left(stop(shutdown).boxed()));
     calls.push(Either::Left(silence(pings, gathering.share(), limits.keepalive).boxed()));
-    let mut is_silent = false;
+    let (mut is_silent, mut has_waited) = (false, false);
     let nudge = Arc::new(Nudge::default());
     let waker = Waker::from(nudge.clone());
     poll_fn(|cx| {
+        // Streams with tasks of their own tell one after the other, and the runtime runs who was told before who is
+        // still to tell: so that they leave together, the connection goes to the end of the queue once.
+        if nudge.was_heard() && !has_waited {
+            has_waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        has_waited = false;
         nudge.arm(cx);
         loop {
             // Answers come first, so that those that are ready leave together.
@@ -179,6 +187,8 @@ async fn silence<I>(mut pings: PingPong, gathering: Gathering<I>, keepalive: Kee
 #[derive(Default)]
 struct Nudge {
     listens: AtomicBool,
+    /// It has passed something on since the last question.
+    heard: AtomicBool,
     task: futures_util::task::AtomicWaker,
 }
 
@@ -187,6 +197,11 @@ impl Nudge {
     fn arm(&self, cx: &Context<'_>) {
         self.listens.store(false, SeqCst);
         self.task.register(cx.waker());
+    }
+
+    /// Tells whether something was passed on since the last call.
+    fn was_heard(&self) -> bool {
+        self.heard.swap(false, SeqCst)
     }
 
     /// Right before the library is polled, which sees all that was said in vain.
@@ -202,6 +217,7 @@ impl Wake for Nudge {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.listens.load(SeqCst) {
+            self.heard.store(true, SeqCst);
             self.task.wake();
         }
     }

@@ -4,13 +4,11 @@ use super::tree::Entry;
 use super::{Change, Item, Totals};
 use crate::digest;
 use crate::record::Record;
+use crate::shared::HEADER_BYTES;
 use crate::types::Revision;
 
 /// etcd's revision key on disk (8-byte main, `_`, 8-byte sub); counted as part of a revision's size.
 const REVISION_KEY_BYTES: u64 = 17;
-
-/// What an allocation of a record costs beyond its bytes: the two counters of its shared pointer.
-const RECORD_OVERHEAD: u64 = 16;
 
 /// One put or delete of a key.
 #[derive(Clone, Debug)]
@@ -96,7 +94,7 @@ pub(super) fn revision_bytes(wire_len: usize, tombstone: bool) -> u64 {
 
 /// Bytes that an allocation for `len` bytes of wire form takes, rounded as allocators do.
 pub(super) fn allocated(len: usize) -> u64 {
-    (len as u64 + RECORD_OVERHEAD).next_multiple_of(16)
+    ((len + HEADER_BYTES) as u64).next_multiple_of(16)
 }
 
 /// A key; its generations are the stretches between tombstones.

@@ -14,6 +14,15 @@ const SMALL: usize = FANOUT / 3;
 /// How full [`Tree::from_sorted`] makes its nodes: nearly, so that memory is well used and the next insert fits.
 const FILL: usize = FANOUT - FANOUT / 8;
 
+/// A leaf's room grows in steps of so many bytes, which are the steps of allocators at its size. Leaves are most of the
+/// tree's memory, and half empty as often as not.
+const LEAF_STEP_BYTES: usize = 512;
+
+/// Entries that a leaf of `len` has room for.
+fn room<E>(len: usize) -> usize {
+    len.next_multiple_of((LEAF_STEP_BYTES / size_of::<E>()).max(1))
+}
+
 /// What a tree holds.
 pub(super) trait Entry {
     /// The key; it must not change while the entry is in a tree.
@@ -66,7 +75,7 @@ impl<E: Entry> Tree<E> {
         let mut entries = entries.into_iter().peekable();
         let mut last: Option<Box<[u8]>> = None;
         while entries.peek().is_some() {
-            let mut leaf = Vec::with_capacity(FANOUT);
+            let mut leaf = Vec::with_capacity(room::<E>(FILL));
             leaf.extend(entries.by_ref().take(FILL));
             let least = match &last {
                 Some(last) => separator(last, leaf[0].key()),
@@ -234,6 +243,9 @@ impl<E: Entry> Node<E> {
                 };
                 // Keys that arrive in ascending order fill their leaves to the brim instead of to the half.
                 let middle = if at == FANOUT { at } else { FANOUT / 2 };
+                if entries.len() == entries.capacity() {
+                    entries.reserve_exact(room::<E>(entries.len() + 1) - entries.len());
+                }
                 entries.insert(at, entry);
                 (None, (entries.len() > FANOUT).then(|| self.split(middle)))
             }
@@ -254,7 +266,13 @@ impl<E: Entry> Node<E> {
 
     fn remove(&mut self, key: &[u8]) -> Option<E> {
         match self {
-            Self::Leaf(entries) => find(entries, key).ok().map(|at| entries.remove(at)),
+            Self::Leaf(entries) => {
+                let removed = entries.remove(find(entries, key).ok()?);
+                if entries.capacity() >= 2 * room::<E>(entries.len()) {
+                    entries.shrink_to(room::<E>(entries.len()));
+                }
+                Some(removed)
+            }
             Self::Inner(inner) => {
                 let at = inner.route(key);
                 let removed = inner.children[at].remove(key)?;
@@ -272,10 +290,9 @@ impl<E: Entry> Node<E> {
         match self {
             Self::Leaf(entries) => {
                 let least = separator(entries[at - 1].key(), entries[at].key());
-                let mut right = Vec::with_capacity(FANOUT);
+                let mut right = Vec::with_capacity(room::<E>(entries.len() - at));
                 right.extend(entries.drain(at..));
-                // Overfilling has doubled the room; leaves are most of the tree's memory.
-                entries.shrink_to(FANOUT);
+                entries.shrink_to(room::<E>(at));
                 let node = Self::Leaf(right);
                 Right { least, weight: node.weight(), node }
             }
@@ -294,7 +311,10 @@ impl<E: Entry> Node<E> {
     /// Takes over the node to its right.
     fn append(&mut self, right: Right<E>) {
         match (self, right.node) {
-            (Self::Leaf(left), Self::Leaf(mut entries)) => left.append(&mut entries),
+            (Self::Leaf(left), Self::Leaf(mut entries)) => {
+                left.reserve_exact(room::<E>(left.len() + entries.len()) - left.len());
+                left.append(&mut entries);
+            }
             (Self::Inner(left), Self::Inner(mut inner)) => {
                 inner.least[0] = right.least;
                 left.least.append(&mut inner.least);

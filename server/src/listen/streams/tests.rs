@@ -281,6 +281,37 @@ async fn answers_that_are_ready_together_leave_with_one_write() {
     drop(served);
 }
 
+/// One worker, as a server has at least: what runs next is then the runtime's choice alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn streams_with_tasks_of_their_own_leave_together_too() {
+    let (near, far) = pipe();
+    let writes = Arc::<AtomicUsize>::default();
+    let go = Arc::<Notify>::default();
+    let told = go.clone();
+    let served = start(Counting(far, writes.clone()), move |_, respond| {
+        let told = told.clone().notified_owned();
+        tokio::spawn(async move {
+            told.await;
+            send(respond, vec![b'z'; 1_500]);
+        });
+        None
+    });
+    let mut client = client(near).await;
+    let answers: Vec<_> = (0..30).map(|_| ask(&mut client)).collect();
+    while Arc::strong_count(&go) < 2 + answers.len() {
+        tokio::task::yield_now().await;
+    }
+    let before = writes.load(SeqCst);
+    // From the worker itself, so that all are told before one of them runs.
+    tokio::spawn(async move { go.notify_waiters() }).await.unwrap();
+    for answer in answers {
+        assert_eq!(text(answer).await.len(), 1_500);
+    }
+    let writes = writes.load(SeqCst) - before;
+    assert!(writes <= 5, "{writes} writes");
+    drop(served);
+}
+
 #[tokio::test]
 async fn a_thousand_calls_at_once_are_all_answered() {
     let (near, far) = pipe();
