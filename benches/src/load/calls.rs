@@ -45,6 +45,8 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
+const NO_ERROR: [u8; 4] = [0; 4];
+
 const SETTING_TABLE_BYTES: u16 = 1;
 const SETTING_STREAMS_MAX: u16 = 3;
 const SETTING_WINDOW: u16 = 4;
@@ -311,6 +313,8 @@ impl State {
                     call.window += i64::from(more);
                 }
             }
+            // Go's server closes so, behind the trailers, a stream whose end it had not read when it answered.
+            kind::RST_STREAM if payload == NO_ERROR && self.call(stream).is_err() => {}
             kind::RST_STREAM => bail!("the server reset a stream: {payload:?}"),
             kind::GOAWAY => bail!("the server said GOAWAY: {:?}", String::from_utf8_lossy(payload)),
             _ => {}
@@ -511,6 +515,22 @@ mod tests {
         }
         receive(&mut self::state(), &mut heard, &[(kind::DATA, 0, 1, &ANSWER)], 100).expect_err("no such stream");
         assert!(heard.done.is_empty());
+    }
+
+    #[test]
+    fn a_stream_may_be_reset_without_an_error_once_it_is_answered() {
+        let answered = [
+            (kind::HEADERS, END_HEADERS, 1, &b"h"[..]),
+            (kind::DATA, 0, 1, &ANSWER[..]),
+            (kind::HEADERS, END_STREAM | END_HEADERS, 1, &b"t"[..]),
+        ];
+        for (answer, code, good) in [(true, 0, true), (true, 2, false), (false, 0, false)] {
+            let (mut state, mut heard) = (state(), Heard::default());
+            begin(&mut state, 0);
+            receive(&mut state, &mut heard, &answered[..if answer { 3 } else { 0 }], 100).expect("well-formed");
+            let result = receive(&mut state, &mut heard, &[(kind::RST_STREAM, 0, 1, &[0, 0, 0, code])], 100);
+            assert_eq!(result.is_ok(), good, "answered {answer}, code {code}: {result:?}");
+        }
     }
 
     #[test]
