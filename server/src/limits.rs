@@ -14,10 +14,10 @@ pub const PAGES_MAX: usize = 4_096;
 /// Questions that wait for the keeper of the store; more callers wait to put theirs.
 pub const KEEPER_ASKS_MAX: usize = 64;
 
-/// Bytes of a log segment and of the ballast on a large disk.
+/// Bytes of the ballast on a large disk; a log segment has half of it.
 pub const DISK_PART_BYTES_MAX: u64 = 64 << 20;
 
-/// Bytes of a log segment and of the ballast on the smallest disk.
+/// Bytes of the ballast on the smallest disk; a log segment has half of it.
 pub const DISK_PART_BYTES_MIN: u64 = 1 << 20;
 
 /// Chunks that are read from the working store at once; more wait their turn. A hundred at once were found to hold ten

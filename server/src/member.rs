@@ -50,7 +50,7 @@ use tokio::sync::watch as signals;
 const ROOM_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Segments of the log allocated ahead.
-const RESERVE_SEGMENTS: usize = 2;
+const RESERVE_SEGMENTS: usize = 4;
 
 /// The share of the memory limit that values in memory may take.
 const RESIDENT_SHARE: u64 = 2;
@@ -476,7 +476,7 @@ fn settings(config: &Config, founding: &Founding) -> Result<Settings> {
     Ok(Settings {
         data_dir: config.data_dir.clone(),
         identity: founding.identity.clone(),
-        wal: WalOptions { segment_bytes: space::part_bytes(total), reserve_segments: RESERVE_SEGMENTS },
+        wal: WalOptions { segment_bytes: space::segment_bytes(total), reserve_segments: RESERVE_SEGMENTS },
         cache_bytes: (config.memory_limit / CACHE_SHARE).min(STORE_CACHE_BYTES_MAX),
         resident_bytes: config.memory_limit / RESIDENT_SHARE,
         expects_store: !config.store_flush_interval.is_zero(),

@@ -22,10 +22,16 @@ const UPKEEP_BALLASTS: u64 = 5;
 /// room in any case: whoever deletes as much gets out of a full disk.
 const SNAPSHOT_FRACTION: u64 = 2;
 
-/// Bytes of a log segment and of the ballast on a disk of `total` bytes.
+/// Bytes of the ballast on a disk of `total` bytes.
 pub fn part_bytes(total: u64) -> u64 {
     // A whole number of sectors, and of MiB.
     ((total / DISK_PART) >> 20 << 20).clamp(DISK_PART_BYTES_MIN, DISK_PART_BYTES_MAX)
+}
+
+/// Bytes of a log segment on a disk of `total` bytes: half a ballast, since what is cut off the log goes by whole segments
+/// and some are kept free.
+pub fn segment_bytes(total: u64) -> u64 {
+    part_bytes(total) / 2
 }
 
 /// Bytes of the file system below `path`: (all, free for this process).

@@ -1,6 +1,6 @@
 //! Half load for a long time, with a verdict.
 //!
-//! Guarded writes at half of the maximum that is measured first (or at `--rate`), spread over all keys; beside them gets,
+//! Guarded writes at half of the maximum that is measured first beside the rest (or at `--rate`), spread over all keys; gets,
 //! lists by page, watches of everything and leases; auto-compaction by revision. Ends by itself, with 1 if the verdict is
 //! bad.
 

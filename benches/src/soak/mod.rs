@@ -104,6 +104,8 @@ pub fn run(programs: &Programs, plan: &Plan, mut each: impl FnMut(&Record) -> Re
     let work = Rc::new(RefCell::new(SpreadTxns::new(plan.keys)));
     closed(&to, Shape::MANY, Extent::Count(plan.keys), work.clone(), &|| fleet.cpu()).context("write the keys")?;
     work.borrow_mut().spread();
+    // The maximum is that beside all other work, or half of it would be most of what the machine can do.
+    let sides = Sides::start(&fleet.endpoints(), plan.keys)?;
     let mut maximum = None;
     let rate = match plan.rate {
         Some(rate) => rate,
@@ -130,7 +132,6 @@ pub fn run(programs: &Programs, plan: &Plan, mut each: impl FnMut(&Record) -> Re
         sides: Vec::new(),
         error: None,
     };
-    let sides = Sides::start(&fleet.endpoints(), plan.keys)?;
     let begun = Instant::now();
     while begun.elapsed() < plan.time && record.error.is_none() {
         let time = (Duration::ZERO, plan.interval);

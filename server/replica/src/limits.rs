@@ -160,13 +160,13 @@ pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of one log segment (`WalOptions::segment_bytes`); a batch that does not fit gets a larger one.
-pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+pub const WAL_SEGMENT_BYTES: u64 = 32 << 20;
 
 /// Log segments kept allocated ahead, so that a full disk is met before the log is.
-pub const WAL_RESERVE_SEGMENTS: usize = 2;
+pub const WAL_RESERVE_SEGMENTS: usize = 4;
 
 /// Trimmed log segments kept beyond the reserve to be written again; more are removed.
-pub const WAL_RECYCLED_SEGMENTS: usize = 2;
+pub const WAL_RECYCLED_SEGMENTS: usize = 1;
 
 /// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
 pub const WAL_NOTE_BYTES: u64 = 64 << 10;

@@ -388,7 +388,7 @@ async fn a_kill_while_the_store_is_filled_for_the_first_time_loses_nothing() {
         let all = Client::connect(&server.endpoint()).await.expect("answers").all().await.expect("reads");
         let found: Vec<u64> = all.kvs.iter().map(|kv| number(&kv.key)).collect();
         // One more put may have been done without a word, and the last delete.
-        let lives = |n: &u64| n % 50 != 0 || n + 26 > acknowledged;
+        let lives = |n: &u64| !n.is_multiple_of(50) || n + 26 > acknowledged;
         let maybe = |n: &u64| *n == acknowledged || n + 26 == acknowledged;
         let sure = |ns: &mut dyn Iterator<Item = u64>| ns.filter(|n| !maybe(n)).collect::<Vec<_>>();
         let wanted = sure(&mut (0..acknowledged).filter(lives));
