@@ -145,11 +145,13 @@ pub async fn call(
         request = request.header(*name, *value);
     }
     let (response, mut stream) = send.send_request(request.body(())?, false)?;
-    stream.send_data(body, true)?;
+    // A refusal may come, and end the stream, before the message is sent.
+    let sent = stream.send_data(body, true);
     let response = response.await?;
     if let Some(status) = response.headers().get("grpc-status") {
         ensure!(status == "0", "refused: {:?}", response.headers());
     }
+    sent?;
     // The connection ends with its last handle, so that lives as long as the answer is read.
     let body = response.into_body();
     tokio::spawn(async move {
