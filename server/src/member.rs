@@ -29,7 +29,7 @@ use mechi_proto::etcdserverpb as pb;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{Answer, Outcomes};
 use mechi_replica::lease::lessor::Remaining;
-use mechi_replica::limits::GRPC_OVERHEAD_BYTES;
+use mechi_replica::limits::{GRPC_OVERHEAD_BYTES, WAL_RESERVE_SEGMENTS};
 use mechi_replica::member::MemberConfig;
 use mechi_replica::mvcc::Mvcc;
 use mechi_replica::outcome::{Error, Fatal};
@@ -48,9 +48,6 @@ use tokio::sync::watch as signals;
 /// How long apply waits for memory before it takes the next batch all the same: writes slow down, but none may wait
 /// until its client gives up, nor a lease until it ends.
 const ROOM_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Segments of the log allocated ahead.
-const RESERVE_SEGMENTS: usize = 4;
 
 /// The share of the memory limit that values in memory may take.
 const RESIDENT_SHARE: u64 = 2;
@@ -476,7 +473,7 @@ fn settings(config: &Config, founding: &Founding) -> Result<Settings> {
     Ok(Settings {
         data_dir: config.data_dir.clone(),
         identity: founding.identity.clone(),
-        wal: WalOptions { segment_bytes: space::segment_bytes(total), reserve_segments: RESERVE_SEGMENTS },
+        wal: WalOptions { segment_bytes: space::segment_bytes(total), reserve_segments: WAL_RESERVE_SEGMENTS },
         cache_bytes: (config.memory_limit / CACHE_SHARE).min(STORE_CACHE_BYTES_MAX),
         resident_bytes: config.memory_limit / RESIDENT_SHARE,
         expects_store: !config.store_flush_interval.is_zero(),

@@ -174,6 +174,7 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mechi_replica::limits::WAL_SEGMENT_BYTES;
 
     #[test]
     fn what_is_admitted_leaves_room_for_its_flush_and_a_look_comes_with_every_half_ballast() {
@@ -202,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn small_disks_get_small_segments() {
-        assert_eq!(part_bytes(100 << 30), 64 << 20);
+    fn small_disks_get_a_small_ballast_and_small_segments() {
+        assert_eq!((part_bytes(100 << 30), segment_bytes(100 << 30)), (64 << 20, WAL_SEGMENT_BYTES));
         assert_eq!(part_bytes(320 << 20), 5 << 20);
-        assert_eq!(part_bytes(0), 1 << 20);
+        assert_eq!((part_bytes(0), segment_bytes(0)), (1 << 20, 512 << 10));
     }
 }

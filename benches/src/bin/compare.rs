@@ -25,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Options {
     #[command(flatten)]
     programs: BothPrograms,
-    /// Rounds of all scenarios, with each server once; one takes about 15 minutes on two cores
+    /// Rounds of all scenarios, with each server once; one takes about 9 minutes on two cores
     #[arg(long, value_name = "N", default_value = "5", value_parser = arguments::rounds())]
     rounds: usize,
     /// Only these scenarios, of those below [default: all]

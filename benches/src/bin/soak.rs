@@ -1,8 +1,8 @@
 //! Half load for a long time, with a verdict.
 //!
-//! Guarded writes at half of the maximum that is measured first beside the rest (or at `--rate`), spread over all keys; gets,
-//! lists by page, watches of everything and leases; auto-compaction by revision. Ends by itself, with 1 if the verdict is
-//! bad.
+//! Guarded writes, spread over all keys, at half of the maximum that is measured first (or at `--rate`). Beside them, from
+//! before that measurement on, gets, lists by page, watches of everything and leases; auto-compaction by revision. Ends by
+//! itself, with 1 if the verdict is bad.
 
 use anyhow::Result;
 use clap::Parser;

@@ -138,6 +138,9 @@ pub const FLUSH_SLICE_CHANGES: usize = 4_096;
 /// Versions that one pass of an export gathers (some 40 bytes each); all of them if there are fewer.
 pub const EXPORT_ROWS_MIN: usize = 1 << 18;
 
+/// Owners of one record's bytes; no program comes near them, and counting on would end in a free too early.
+pub const RECORD_OWNERS_MAX: u32 = u32::MAX / 2;
+
 /// Passes of an export over a large index, each gathering as much of it (1/n).
 pub const EXPORT_PASSES: usize = 16;
 
@@ -158,9 +161,6 @@ pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 
 /// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.
 pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
-
-/// Owners of one record's bytes; no program comes near them, and counting on would end in a free too early.
-pub const RECORD_OWNERS_MAX: u32 = u32::MAX / 2;
 
 /// Bytes of one log segment (`WalOptions::segment_bytes`); a batch that does not fit gets a larger one.
 pub const WAL_SEGMENT_BYTES: u64 = 32 << 20;

@@ -65,7 +65,8 @@ where
     let waker = Waker::from(nudge.clone());
     poll_fn(|cx| {
         // Streams with tasks of their own tell one after the other, and the runtime runs who was told before who is
-        // still to tell: so that they leave together, the connection goes to the end of the queue once.
+        // still to tell: so that they leave together, the connection goes to the end of the queue once. What it reads
+        // wakes it in the same way, and costs it the same turn.
         if nudge.was_heard() && !has_waited {
             has_waited = true;
             cx.waker().wake_by_ref();

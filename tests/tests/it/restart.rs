@@ -22,11 +22,11 @@ const STEP_MIB: u64 = 72;
 /// Steps of a load; without a trim more segments are in use after them than [`SEGMENTS_MAX`].
 const STEPS: usize = 6;
 
-/// Log segments in use once a snapshot is made: what is behind the older of two, of which each takes 64 MiB of log and
-/// what was written while it was due, and the segment being written.
+/// Log segments of 32 MiB in use once a snapshot is made: what is behind the older of two, which is at most a step up to
+/// the newest and 48 MiB after it, since 64 make the next one due; it begins and ends within a segment.
 const SEGMENTS_MAX: usize = 5;
 
-/// Log segments to be used (again): two ahead, four trimmed ones.
+/// Log segments to be used (again): four ahead and a trimmed one, give or take those just being made.
 const FREE_MIN: usize = 2;
 const FREE_MAX: usize = 6;
 
