@@ -1,8 +1,11 @@
 //! The apply thread: the only writer of the state. Committed entries go in; answers, lease events and revisions come out.
 
 use crate::driver::{Committed, DriverHandle};
+use crate::failpoint::failpoint;
 use crate::mailbox::Letters;
 use crate::propose::Pending;
+#[cfg(feature = "failpoints")]
+use mechi_replica::apply::LeaseEvent;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{self, Answer, Outcomes};
 use mechi_replica::effect::Entry;
@@ -96,10 +99,12 @@ impl Applying {
         let Some(last) = entries.last() else { return Ok(()) };
         self.progress.committed_index.fetch_max(last.index, Ordering::Relaxed);
         (self.backpressure)();
+        failpoint!("apply_before");
         let mut out = Outcomes::default();
         let mut revision = 0;
         let batch_began = Instant::now();
         for entry in entries {
+            failpoint!(if entry.index > entries[0].index, "apply_mid_batch");
             let began = Instant::now();
             let mut state = self.state.write();
             let before = state.mvcc.revision();
@@ -107,6 +112,10 @@ impl Applying {
             revision = state.mvcc.revision();
             (self.counted)(&state.mvcc, before + 1, began.elapsed().as_secs_f64());
         }
+        failpoint!("apply_after");
+        failpoint!(if tells(&out, |event| matches!(event, LeaseEvent::Revoked { .. })), "lease_before_revoke");
+        failpoint!(if tells(&out, |event| matches!(event, LeaseEvent::Checkpointed { .. })), "lease_before_checkpoint");
+        failpoint!(if out.compaction.is_some(), "compact_after_mark");
         self.progress.revision.fetch_max(revision, Ordering::Relaxed);
         self.progress.applied_index.fetch_max(last.index, Ordering::Relaxed);
         (self.observe)(&out, batch_began.elapsed().as_secs_f64());
@@ -116,4 +125,9 @@ impl Applying {
         self.pending.answer(out.answers.drain(..));
         Ok(())
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn tells(out: &Outcomes, what: impl Fn(&LeaseEvent) -> bool) -> bool {
+    out.lease_events.iter().any(what)
 }

@@ -1,5 +1,8 @@
 //! The real disk: what the heart asks of a [`Disk`], done by the operating system.
 
+use crate::failpoint::failpoint;
+#[cfg(feature = "failpoints")]
+use crate::recovery::SNAP_DIR;
 use mechi_replica::disk::{self, Disk, SECTOR_BYTES};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::{Errno, retry_on_intr};
@@ -66,6 +69,7 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        failpoint!(if from.starts_with(SNAP_DIR), "snap_after_write_before_rename", |why| Err(full(why)));
         fs::rename(self.resolve(from), self.resolve(to)).map_err(|e| disk::context(e, "rename", from))
     }
 
@@ -82,6 +86,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
+        failpoint!(if path == SNAP_DIR, "snap_after_rename_before_dirsync");
         let dir = File::open(self.resolve(path)).map_err(|e| disk::context(e, "open directory", path))?;
         dir.sync_all().map_err(|e| disk::context(e, "sync directory", path))
     }
@@ -168,6 +173,12 @@ impl RealFile {
         }
         Ok(())
     }
+}
+
+/// A disk without room.
+#[cfg(feature = "failpoints")]
+fn full(why: String) -> io::Error {
+    io::Error::new(ErrorKind::StorageFull, why)
 }
 
 #[cfg(test)]

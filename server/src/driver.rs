@@ -4,6 +4,7 @@
 mod tests;
 
 use crate::deliver::{Deliveries, Delivery};
+use crate::failpoint::failpoint;
 use crate::mailbox::{Kinds, Letters, Mailbox, Refused, mailbox};
 use crate::peer::Outgoing;
 use crate::propose::Pending;
@@ -193,7 +194,10 @@ impl DriverHandle {
     /// Waits for a read point that covers everything acknowledged before the call, and until it is applied.
     pub async fn read(&self) -> Result<Index, Error> {
         match self.ask(Question::Read).await? {
-            Answer::ReadAt(index) => Ok(index),
+            Answer::ReadAt(index) => {
+                failpoint!("readindex_before_respond");
+                Ok(index)
+            }
             other => unreachable!("a read was answered with {other:?}"),
         }
     }
@@ -252,6 +256,11 @@ impl DriverHandle {
     /// Hands a batch in that another member wants appended; dropped if too much waits, since its author asks again.
     pub fn forwarded(&self, from: MemberId, batch: Bytes) {
         let _ = self.events.push(Event::Input(Input::Forwarded { from, batch }));
+    }
+
+    /// Hands a leader's refusal of this member's batch in; dropped if too much waits, since the batch is refused again.
+    pub fn batch_refused(&self, boot: u64, number: u64) {
+        let _ = self.events.push(Event::Input(Input::BatchRefused { boot, number }));
     }
 
     /// Hands another member's chain digest in; dropped if too much waits, since the next one tells as much.
@@ -378,6 +387,11 @@ impl Thread {
         MonoMillis(u64::try_from(self.started.elapsed().as_millis()).expect("a process does not run for 500 M years"))
     }
 
+    #[cfg(feature = "failpoints")]
+    fn leads(&self) -> bool {
+        self.role.borrow().kind == mechi_replica::effect::RoleKind::Leader
+    }
+
     fn settle(&mut self) {
         loop {
             let more = self.member.settle(&mut self.effects);
@@ -396,13 +410,25 @@ impl Thread {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message, urgent } => (self.send)(to, Outgoing::Raft { message, urgent }),
-            Effect::Forward { to, batch } => (self.send)(to, Outgoing::Batch(batch)),
+            Effect::Send { to, message, urgent } => {
+                failpoint!(if self.leads(), "send_before_leader", |_| drop(message));
+                failpoint!(if !self.leads(), "send_before_follower", |_| drop(message));
+                (self.send)(to, Outgoing::Raft { message, urgent });
+            }
+            Effect::Forward { to, batch } => {
+                failpoint!("forward_before_send", |_| (self.send)(to, Outgoing::Batch(batch.slice(..batch.len() - 1))));
+                (self.send)(to, Outgoing::Batch(batch));
+            }
+            Effect::RefuseBatch { to, boot, number, why } => {
+                tracing::error!(from = %to, boot, number, why, "a member's batch is refused: it could not be applied");
+                (self.send)(to, Outgoing::Refused { boot, number, why });
+            }
             Effect::Digest { to, index, chain } => (self.send)(to, Outgoing::Digest { index, chain }),
             Effect::SendSnapshot { to, index, term } => (self.send)(to, Outgoing::Snapshot { index, term }),
             Effect::Persist { ticket, records, sync } => self.wal.persist(ticket, records, sync),
             Effect::Apply(entries) => self.apply.push_owed(Committed::Entries(entries)),
             Effect::Answered { token, answer } => {
+                failpoint!(if matches!(answer, Ok(Answer::ReadAt(_))), "readindex_after_confirm");
                 let reply = self.waiting.remove(&token).expect("the member answers what it was asked, once");
                 self.answered.push(Delivery::Question(reply, answer));
             }

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::config::urls::Url;
+use crate::failpoint;
 use crate::http::{Shared, client_router, metrics_router, peer_router};
 use crate::limits::PEER_STREAMS_MAX;
 use crate::listen::{Handlers, Http2, Limits, Listener, serve};
@@ -87,7 +88,8 @@ impl Front {
         }
         for listener in std::mem::take(&mut self.metrics) {
             tracing::info!(address = listener.address(), "serving metrics");
-            self.inner.serve(listener, http_only(metrics_router(shared.clone())), self.limits);
+            let router = failpoint::beside(metrics_router(shared.clone()), listener.address());
+            self.inner.serve(listener, http_only(router), self.limits);
         }
     }
 
@@ -99,13 +101,14 @@ impl Front {
         for listener in std::mem::take(&mut self.clients) {
             let traffic = if together { "grpc+http" } else { "grpc" };
             tracing::info!(traffic, address = listener.address(), "serving client traffic insecurely");
-            let handlers =
-                Handlers { http: together.then(|| client_router(shared.clone())), http2: Some(grpc.clone()) };
+            let router = || failpoint::beside(client_router(shared.clone()), listener.address());
+            let handlers = Handlers { http: together.then(router), http2: Some(grpc.clone()) };
             self.outer.serve(listener, handlers, self.limits);
         }
         for listener in std::mem::take(&mut self.client_http) {
             tracing::info!(traffic = "http", address = listener.address(), "serving client traffic insecurely");
-            self.outer.serve(listener, http_only(client_router(shared.clone())), self.limits);
+            let router = failpoint::beside(client_router(shared.clone()), listener.address());
+            self.outer.serve(listener, http_only(router), self.limits);
         }
     }
 

@@ -3,6 +3,8 @@
 //! In reading order:
 pub mod config;
 pub mod telemetry;
+pub mod panics;
+pub mod failpoint;
 pub mod identity;
 pub mod node;
 pub mod front;
@@ -37,3 +39,4 @@ pub mod evidence;
 pub mod run;
 pub mod local;
 pub mod dump;
+pub mod program;

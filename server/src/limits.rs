@@ -14,6 +14,13 @@ pub const PAGES_MAX: usize = 4_096;
 /// Questions that wait for the keeper of the store; more callers wait to put theirs.
 pub const KEEPER_ASKS_MAX: usize = 64;
 
+/// How long the keeper may hold the state's lock against all others at once; a slice that took longer is followed by a
+/// smaller one.
+pub const KEEPER_LOCK_TIME: Duration = Duration::from_micros(500);
+
+/// Keys of its smallest slice, however long that takes.
+pub const KEEPER_SLICE_KEYS_MIN: usize = 16;
+
 /// Bytes of the ballast on a large disk; a log segment has half of it.
 pub const DISK_PART_BYTES_MAX: u64 = 64 << 20;
 

@@ -5,6 +5,7 @@ use crate::config::urls::Url;
 use crate::config::{Config, Quota};
 use crate::deliver::Deliveries;
 use crate::driver::{self, Driver, DriverConfig, DriverHandle, DriverHooks};
+use crate::failpoint::failpoint;
 use crate::founding::Founding;
 use crate::gauges;
 use crate::keeping::Keeping;
@@ -362,10 +363,15 @@ impl Member {
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || -> Result<()> {
             store.close()?;
+            failpoint!("ckpt_after_flush_before_fsync");
             folder::sync_all(store.folder())
         });
         match (closed.await?, flusher.as_ref().and_then(|flusher| flusher.applied().map(|applied| applied.index))) {
-            (Ok(()), Some(applied)) => wal.close_clean(applied).await,
+            (Ok(()), Some(applied)) => {
+                failpoint!("ckpt_after_fsync_before_record");
+                wal.close_clean(applied).await;
+                failpoint!("ckpt_after_record");
+            }
             (closed, _) => {
                 if let Err(error) = closed {
                     tracing::warn!(error = format!("{error:#}"), "the store is not closed cleanly and will be rebuilt");
@@ -418,6 +424,11 @@ impl Events for Inbox {
 
     fn batch(&self, from: MemberId, batch: Bytes) {
         self.driver.forwarded(from, batch);
+    }
+
+    fn batch_refused(&self, from: MemberId, boot: u64, number: u64, why: &str) {
+        tracing::error!(by = %from, boot, number, why, "a batch of this member is refused");
+        self.driver.batch_refused(boot, number);
     }
 
     fn digest(&self, from: MemberId, index: Index, chain: u64) {

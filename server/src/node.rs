@@ -123,11 +123,14 @@ impl Node {
 
     /// Puts a command through the log; answers once it is durable and applied.
     ///
-    /// - Errors: in etcd's words. `Timeout` and `LeaderChanged` leave the outcome unknown.
+    /// - Errors: in etcd's words. `Timeout`, `LeaderChanged` and `BatchRefused` leave the outcome unknown.
     pub async fn propose(&self, request: Request) -> Result<Response, Error> {
         self.0.quota.admit(self, &request).await?;
         let outcome = self.0.driver.propose(request).await;
-        if matches!(outcome, Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged | Error::Stopped)) {
+        if matches!(
+            outcome,
+            Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged | Error::BatchRefused | Error::Stopped)
+        ) {
             self.0.metrics.server.proposals_failed_total.inc();
         }
         outcome

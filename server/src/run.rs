@@ -3,6 +3,7 @@
 use crate::compactor::{self, Retention};
 use crate::config::{AutoCompaction, Config};
 use crate::evidence::Evidence;
+use crate::failpoint::failpoint;
 use crate::founding::{self, Founding};
 use crate::front::Front;
 use crate::gauges::{self, Counting};
@@ -195,7 +196,10 @@ impl Life<'_> {
     fn prepare(&mut self, why: Reopen) -> Result<()> {
         match why {
             // Opening finds the newest verified snapshot by itself.
-            Reopen::SnapshotReceived { .. } => Ok(()),
+            Reopen::SnapshotReceived { .. } => {
+                failpoint!("snap_before_apply");
+                Ok(())
+            }
             Reopen::Diverged { index } => self.evidence.set_aside(&self.config.data_dir, index),
         }
     }

@@ -24,16 +24,8 @@ pub fn install(log: &Log) -> anyhow::Result<()> {
     let outputs = log.outputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let lines = Lines { level: log.level, console: log.console, outputs: Arc::new(Mutex::new(outputs)) };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines))?;
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, backtrace = %std::backtrace::Backtrace::capture(), "{}", panic_text(panic.payload()));
-    }));
+    crate::panics::install();
     Ok(())
-}
-
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
 }
 
 fn open(output: &LogOutput) -> anyhow::Result<Output> {

@@ -1,5 +1,6 @@
 //! The thread that owns the write-ahead log: whatever waits is written at once and made durable by one fsync.
 
+use crate::failpoint::failpoint;
 use crate::mailbox::{Letters, Mailbox, mailbox};
 use mechi_replica::disk::Disk;
 use mechi_replica::input::Ticket;
@@ -229,11 +230,16 @@ impl<L: Log> Thread<L> {
             self.letters.take(&mut asks, None);
             let round = collect(asks.drain(..));
             if !round.records.is_empty() {
+                failpoint!("wal_before_append");
+                failpoint!(if saves_hard_state(&round), "hs_before_save");
                 self.append(&round.records)?;
             }
             let synced = round.durable.is_some() || round.snapshot.is_some();
             if synced {
+                failpoint!("wal_after_append_before_sync", |why| Err(unsynced(why)));
                 self.log.sync()?;
+                failpoint!("wal_after_sync");
+                failpoint!(if saves_hard_state(&round), "hs_after_save");
                 self.gauges.syncs.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(ticket) = round.durable {
@@ -241,7 +247,9 @@ impl<L: Log> Thread<L> {
             }
             snapshot = round.snapshot.unwrap_or(snapshot);
             if let Some(index) = round.trim {
+                failpoint!("wal_before_truncate");
                 self.log.trim(index)?;
+                failpoint!("wal_after_truncate");
             }
             if let Some((applied, done)) = round.close {
                 self.log.close_clean(applied)?;
@@ -304,4 +312,15 @@ fn collect(asks: impl Iterator<Item = Ask>) -> Round {
         !matches!(record, Record::HardState(_)) || Some(place - 1) == last
     });
     round
+}
+
+#[cfg(feature = "failpoints")]
+fn saves_hard_state(round: &Round) -> bool {
+    round.records.iter().any(|record| matches!(record, Record::HardState(_)))
+}
+
+/// An fsync that failed: nobody knows what is on disk.
+#[cfg(feature = "failpoints")]
+fn unsynced(why: String) -> Fatal {
+    Fatal::Io { context: "sync log".to_owned(), source: std::io::Error::other(why) }
 }

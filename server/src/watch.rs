@@ -4,6 +4,7 @@
 //! per stream whose bound is the hub's, in bytes, and which is refilled from history once the client has taken some.
 
 use crate::deliver::{Deliveries, Delivery};
+use crate::failpoint::failpoint;
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
 use mechi_replica::limits::{
@@ -100,6 +101,14 @@ struct Inbox {
 enum Asked {
     Request(pb::WatchRequest),
     Refuse(String),
+}
+
+#[cfg(feature = "failpoints")]
+impl Asked {
+    fn is_for_progress(&self) -> bool {
+        let Self::Request(request) = self else { return false };
+        matches!(request.request_union, Some(pb::watch_request::RequestUnion::ProgressRequest(_)))
+    }
 }
 
 /// What a stream's two ends share.
@@ -318,6 +327,8 @@ impl Worker {
                 return self.end();
             }
             self.feed(inbox);
+            failpoint!(if self.hub.counters().slow_watchers > 0, "watch_before_sync");
+            failpoint!(if self.hub.next_due().is_some_and(|due| due <= now), "watch_before_progress");
             let mut settled = Ok(false);
             (self.source)(&mut |mvcc| settled = self.hub.settle(mvcc, &*self.values, &mut out));
             self.shared.dispatched.store(self.hub.cursor(), SeqCst);
@@ -355,12 +366,14 @@ impl Worker {
             if let Some(peer) = self.peers.get_mut(&stream) {
                 peer.held += 1;
             }
+            failpoint!(if asked.is_for_progress(), "watch_before_progress");
             self.hub.feed(match asked {
                 Asked::Request(request) => Input::Request(stream, request),
                 Asked::Refuse(reason) => Input::Refuse(stream, reason),
             });
         }
         for line in inbox.credited {
+            failpoint!("watch_before_victims");
             self.collect(&line);
             self.await_credit(&line);
         }
@@ -398,6 +411,7 @@ impl Worker {
     }
 
     fn send(&mut self, out: &mut Out) {
+        failpoint!(if !out.is_empty(), "watch_before_send");
         let (mut touched, mut batch) = (Vec::new(), Vec::with_capacity(out.len()));
         for (stream, message) in out.drain(..) {
             let Some(peer) = self.peers.get(&stream) else { continue };

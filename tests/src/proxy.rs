@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Bytes that are passed on at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -70,38 +70,54 @@ impl Proxy {
     }
 }
 
-/// Which member dialled; `None` for one that was killed meanwhile. A process that has just begun is not known yet.
-async fn identify(port: u16, to: u16, pids: Pids) -> Option<usize> {
+/// One look at a time: a machine without time for all of them gets none done, and those who dialled dial again.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// Which member dialled; `None` for one that has hung up. A process that has just begun is not known yet.
+pub async fn identify(port: u16, to: u16, pids: Pids) -> Option<usize> {
     for _ in 0..LOOKS {
+        let turn = TURN.acquire().await;
         let known = pids.lock().expect("nobody panics with it").clone();
         // The table may be long: what is passed on must not wait for it.
-        let found = tokio::task::spawn_blocking(move || dialler(port, to, &known)).await.ok().flatten();
-        if found.is_some() {
-            return found;
+        let found = tokio::task::spawn_blocking(move || dialler(port, to, &known)).await.ok()?;
+        drop(turn);
+        match found {
+            Dialler::Member(from) => return Some(from),
+            Dialler::Gone => return None,
+            Dialler::Unknown => tokio::time::sleep(LOOK_AGAIN).await,
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
     None
 }
 
-/// Which member holds the socket with local port `port` that is connected to `to`.
-fn dialler(port: u16, to: u16, pids: &[Option<u32>]) -> Option<usize> {
-    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+/// Who holds a socket.
+enum Dialler {
+    Member(usize),
+    Unknown,
+    Gone,
+}
+
+/// Who holds the socket with local port `port` that is connected to `to`.
+fn dialler(port: u16, to: u16, pids: &[Option<u32>]) -> Dialler {
+    let Ok(table) = std::fs::read_to_string("/proc/net/tcp") else { return Dialler::Unknown };
     let (local, remote) = (format!("0100007F:{port:04X}"), format!("0100007F:{to:04X}"));
     let inode = table.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(1) == Some(&local.as_str()) && fields.get(2) == Some(&remote.as_str()))
-            .then(|| fields[9].to_owned())
-    })?;
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let is_it = fields.next() == Some(&local) && fields.next() == Some(&remote);
+        if is_it { fields.nth(6) } else { None }
+    });
+    // What is closed already has no inode any more.
+    let Some(inode) = inode.filter(|inode| *inode != "0") else { return Dialler::Gone };
     let name = format!("socket:[{inode}]");
-    pids.iter().position(|pid| {
+    let holds = |pid: &Option<u32>| {
         let files = pid.and_then(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
         files
             .into_iter()
             .flatten()
             .flatten()
             .any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == name.as_str()))
-    })
+    };
+    pids.iter().position(holds).map_or(Dialler::Unknown, Dialler::Member)
 }
 
 async fn pass(dialled: TcpStream, to: SocketAddr, link: watch::Receiver<Rule>) -> Result<()> {

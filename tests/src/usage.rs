@@ -1,5 +1,6 @@
 //! Holds a program's help and refusals against what is promised of them: for the command lines that are ours alone.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,4 +52,19 @@ pub fn refuses(program: &Path, table: &[(&str, &str)]) {
         assert!(err.starts_with(&format!("error: {sentence}")), "{line}: {sentence:?} is not what begins\n{err}");
         assert!(err.contains("--help"), "{line}: help is not named in\n{err}");
     }
+}
+
+/// Which of `words` a program's file holds anywhere.
+///
+/// - Panics: if the file cannot be read.
+pub fn words_in<'a>(program: &Path, words: &[&'a str]) -> BTreeSet<&'a str> {
+    let bytes = std::fs::read(program).unwrap_or_else(|error| panic!("read {}: {error}", program.display()));
+    let mut begins = [false; 256];
+    words.iter().filter_map(|word| word.bytes().next()).for_each(|first| begins[usize::from(first)] = true);
+    let mut found = BTreeSet::new();
+    // A program has some hundred million bytes: most are passed by at their first look.
+    for at in (0..bytes.len()).filter(|at| begins[usize::from(bytes[*at])]) {
+        found.extend(words.iter().filter(|word| bytes[at..].starts_with(word.as_bytes())));
+    }
+    found
 }

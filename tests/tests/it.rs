@@ -24,6 +24,8 @@ mod fire;
 mod local;
 #[path = "it/command_lines.rs"]
 mod command_lines;
+#[path = "it/control_plane.rs"]
+mod control_plane;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/client_watch.rs"]
@@ -46,6 +48,8 @@ mod etcdctl;
 mod mask;
 #[path = "it/mechictl/mod.rs"]
 mod mechictl;
+#[path = "it/fuzz.rs"]
+mod fuzz;
 #[path = "it/http.rs"]
 mod http;
 #[path = "it/kv.rs"]

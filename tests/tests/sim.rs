@@ -1,8 +1,8 @@
 //! Many seeds of the simulator: every promise is kept, a seed is its run, and known bugs do not go unseen.
 
-use mechi_tests::sim::{Keep, across, run};
+use mechi_tests::sim::campaign::{across, campaign};
+use mechi_tests::sim::{Keep, Plan, run};
 use std::process::Command;
-use std::sync::Mutex;
 
 /// Seeds in each run of the tests; `cargo sim --seeds A..B` runs any others.
 const SEEDS: u64 = 500;
@@ -16,28 +16,14 @@ fn threads() -> usize {
 
 #[test]
 fn every_promise_is_kept_over_five_hundred_seeds() {
-    let broken = Mutex::new(Vec::new());
-    let sums = Mutex::new([0; 7]);
-    across(0..SEEDS, threads(), |seed| {
-        let report = run(seed, Keep::Nothing);
-        let stats = &report.stats;
-        let counts =
-            [stats.operations, stats.ok, stats.unknown, stats.faults, stats.installs, stats.watched, stats.moves];
-        let mut sums = sums.lock().expect("no thread panics");
-        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        if let Some((at, text)) = report.broken {
-            let line = format!("{}\n  at {at} us: {text}\n  again: cargo sim --seed {seed}", report.options);
-            broken.lock().expect("no thread panics").push(line);
-        }
-        true
-    });
-    let [operations, ok, unknown, faults, installs, watched, moves] = *sums.lock().expect("no thread panics");
-    println!(
-        "{SEEDS} seeds: {operations} operations, {ok} ok, {unknown} unknown, {faults} faults with effect, {installs} \
-         snapshots installed, {watched} watch events, {moves} membership changes"
-    );
-    let broken = broken.into_inner().expect("no thread panics");
+    let sums = campaign(0..SEEDS, threads(), &Plan::default(), |body| body(), |_, _| {});
+    println!("{sums}");
+    let broken: Vec<_> =
+        sums.broken.iter().map(|(seed, text)| format!("{text}\n  again: cargo sim --seed {seed}")).collect();
     assert!(broken.is_empty(), "{} of {SEEDS} seeds are broken:\n{}", broken.len(), broken.join("\n"));
+    // What never had an effect was never tested.
+    let quiet: Vec<_> = Plan::classes().into_iter().filter(|class| !sums.all.by_kind.contains_key(class)).collect();
+    assert!(quiet.is_empty(), "no seed felt {quiet:?}");
 }
 
 /// The hash is over every event of the run, so equal hashes are equal runs.
@@ -56,36 +42,48 @@ fn a_seed_gives_the_same_run_in_another_process() {
 
 #[cfg(feature = "mutants")]
 mod mutants {
-    use super::{across, run, threads};
-    use mechi_replica::mutants::{CLUSTER_NAMES, with};
-    use mechi_tests::sim::Keep;
-    use std::sync::Mutex;
+    use super::threads;
+    use mechi_replica::mutants::with;
+    use mechi_tests::sim::mutants::{SEEDS_MAX, hunt_known, known};
+    use mechi_tests::sim::{Keep, Plan, run, run_by, shrink};
 
-    /// Seeds within which each known bug must be found.
-    const SEEDS_MAX: u64 = 200;
+    /// As `cargo mutants-table` has written it. Where it is out of date the hunts take longer, and find all the same.
+    const TABLE: &str = include_str!("../../docs/mutants.md");
+
+    /// Runs for making one smaller: enough to leave much of it out.
+    const RUNS_MAX: u64 = 40;
 
     #[test]
     fn each_known_bug_is_caught() {
         // A panic of raft's own is a finding as good as any; its text would only hide the list.
         std::panic::set_hook(Box::new(|_| {}));
-        let mut missed = Vec::new();
-        for name in CLUSTER_NAMES.iter().chain(&["ack_before_fsync"]) {
-            let found = Mutex::new(None);
-            across(0..SEEDS_MAX, threads(), |seed| {
-                let report = with(name, || run(seed, Keep::Nothing));
-                let finding = report.finding().map(|text| (seed, text.chars().take(160).collect::<String>()));
-                let mut found = found.lock().expect("no thread panics");
-                if found.is_none() {
-                    *found = finding;
-                }
-                found.is_none()
-            });
-            match found.into_inner().expect("no thread panics") {
-                Some((seed, text)) => println!("{name}: seed {seed}: {text}"),
-                None => missed.push(*name),
-            }
-        }
+        let hunts = hunt_known(&known(TABLE), threads(), &mut |hunt| println!("{hunt}"));
         let _ = std::panic::take_hook();
+        let missed: Vec<_> = hunts.iter().filter(|hunt| hunt.found.is_none()).map(|hunt| hunt.bug.name).collect();
         assert!(missed.is_empty(), "nobody noticed within {SEEDS_MAX} seeds: {missed:?}");
+    }
+
+    /// A bug is found, made smaller without losing it, and drawn.
+    #[test]
+    fn a_failing_run_is_made_smaller() {
+        let name = "batch_applied_twice";
+        std::panic::set_hook(Box::new(|_| {}));
+        let finds = |seed: &u64| with(name, || run(*seed, Keep::Nothing)).finding().is_some();
+        let seed = known(TABLE).get(name).copied().into_iter().chain(0..SEEDS_MAX).find(finds);
+        let seed = seed.expect("the hunts find it, too");
+        let whole = with(name, || run(seed, Keep::Nothing));
+        let shrunk = with(name, || shrink::shrink(seed, &Plan::default(), RUNS_MAX, &mut |_| {})).expect("it fails");
+        let again = with(name, || run_by(seed, &shrunk.plan, Keep::Nothing, true));
+        let _ = std::panic::take_hook();
+        assert_eq!(again.broken, shrunk.report.broken, "what is left fails in the same way each time");
+        let kinds = [&whole, &again].map(|report| report.finding().map(shrink::kind));
+        assert_eq!(kinds[0], kinds[1]);
+        let (before, after) = (whole.stats.operations, again.stats.operations);
+        assert!(again.faults.len() < whole.faults.len() || after < before, "{} operations are left", after);
+        let drawn = mechi_tests::sim::page::page(&again, &shrunk.plan, "cargo sim").expect("it was traced");
+        let text = again.finding().expect("it fails");
+        assert!(drawn.contains(&text.replace('"', "\\\"")), "the page does not say {text}");
+        // The one address is the name of a format.
+        assert_eq!(drawn.matches("://").count(), 1, "the page needs the network");
     }
 }

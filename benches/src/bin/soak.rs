@@ -4,15 +4,15 @@
 //! before that measurement on, gets, lists by page, watches of everything and leases; auto-compaction by revision. Ends by
 //! itself, with 1 if the verdict is bad.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use mechi_benches::arguments::{BothPrograms, keys, rate};
-use mechi_benches::soak::{Plan, judge, run, write};
+use mechi_benches::soak::{Plan, Record, judge, run, write};
 use mechi_benches::table::number;
 use mechi_tests::arguments::time;
 use mechi_tests::process::Kind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ struct Options {
     /// The folder for SOAK.md, soak.json and the plots
     #[arg(long, value_name = "DIR", default_value = "target/soak")]
     out: PathBuf,
+    /// Put no load on anything: judge the record in --out once more, and write its page anew
+    #[arg(long)]
+    again: bool,
 }
 
 impl Options {
@@ -73,10 +76,25 @@ impl Options {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
+    let record = if options.again { stored(&options.out)? } else { soak(&options)? };
+    let (verdict, out) = (judge(&record), &options.out);
+    write(&record, out)?;
+    println!("\n{verdict:#?}\nwritten to {}", out.display());
+    Ok(if verdict.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The record of an earlier run.
+fn stored(out: &Path) -> Result<Record> {
+    let path = out.join("soak.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))
+}
+
+fn soak(options: &Options) -> Result<Record> {
     let (programs, plan, out) = (options.programs.find()?, options.plan(), &options.out);
     std::fs::create_dir_all(out)?;
     let total = plan.time.as_secs_f64();
-    let record = run(&programs, &plan, |record| {
+    run(&programs, &plan, |record| {
         if let Some(last) = record.samples.last() {
             println!(
                 "{:>6.0} of {total:.0} s: {} writes/s, p99 {} ms, memory {} MB, disk {} MB, load average {:.1}",
@@ -89,8 +107,5 @@ fn main() -> Result<ExitCode> {
             );
         }
         write(record, out)
-    })?;
-    let verdict = judge(&record);
-    println!("\n{verdict:#?}\nwritten to {}", out.display());
-    Ok(if verdict.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
 }

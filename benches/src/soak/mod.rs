@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 /// Connections of the guarded writes.
 const CONNECTIONS: usize = 16;
 
+/// How long the maximum is measured: with the compactions and snapshots that it brings about, or half of it would be more
+/// than what can be kept up.
+const MAXIMUM: Duration = Duration::from_secs(60);
+
 /// What is soaked, and for how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -110,7 +114,7 @@ pub fn run(programs: &Programs, plan: &Plan, mut each: impl FnMut(&Record) -> Re
     let rate = match plan.rate {
         Some(rate) => rate,
         None => {
-            let extent = Extent::Time(Duration::from_secs(1), Duration::from_secs(10));
+            let extent = Extent::Time(Duration::from_secs(5), MAXIMUM);
             let report = closed(&to, Shape::MANY, extent, work.clone(), &|| fleet.cpu()).context("find the maximum")?;
             maximum = Some(report.per_second());
             report.per_second() / 2.0

@@ -64,7 +64,7 @@ fn page(record: &Record) -> String {
     row("Live data of each member", format!("{} MB", number(record.live_bytes as f64 / 1e6)));
     row("Judged after the warm-up (a fifth of the time)", format!("{} s", number(verdict.span)));
     row("Memory of all members, mean", format!("{} MB", number(verdict.memory / 1e6)));
-    row("Drift of a straight line through it", format!("{:.1} % (at most 10 %)", verdict.drift * 100.0));
+    row("Drift of a straight line through it", format!("{:+.1} % (at most 10 % either way)", verdict.drift * 100.0));
     row("Swing, most less least", format!("{:.1} %", verdict.swing * 100.0));
     row("Most disk", format!("{} times the live data (at most 4)", number(verdict.disk)));
     for (name, done) in &record.sides {

@@ -2,7 +2,10 @@
 //!
 //! The checks are etcd's, in etcd's order, since the first error found is the one that a client reads.
 
+mod foreign;
 mod intervals;
+
+pub use foreign::{Unfit, check_foreign};
 
 use crate::limits::{REQUEST_BYTES_MAX, TXN_DEPTH_MAX, TXN_OPS_MAX};
 use crate::outcome::{Error, Fatal};
@@ -47,7 +50,7 @@ pub fn decode(data: &Bytes) -> Result<Batch, Fatal> {
 }
 
 /// Names a batch: its author, the author's boot, and the number within it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId {
     /// Who made it.
     pub member: u64,

@@ -95,6 +95,17 @@ pub enum Effect {
         /// The batch in its entry form.
         batch: Bytes,
     },
+    /// Tell a member that its batch is not appended, and never will be by this one.
+    RefuseBatch {
+        /// Its author.
+        to: MemberId,
+        /// The author's boot, as the batch says; 0 if that could not be read.
+        boot: u64,
+        /// The batch's number, or 0.
+        number: u64,
+        /// For people.
+        why: String,
+    },
     /// A member lags beyond the log and no snapshot reaches into it: make one.
     BuildSnapshot,
     /// Offer the snapshot to a member that lags beyond the log.

@@ -32,6 +32,13 @@ pub enum Input {
         /// The entry's data.
         batch: Bytes,
     },
+    /// A leader has refused this member's batch: it cannot be applied there.
+    BatchRefused {
+        /// The boot that made it.
+        boot: u64,
+        /// Its number.
+        number: u64,
+    },
     /// A client wants to read at a point that includes everything acknowledged before now.
     Read(ReadId),
     /// The records of this ticket, and of all earlier ones, are durable.

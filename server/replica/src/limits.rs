@@ -72,6 +72,10 @@ pub const READ_TIMEOUT_MS: u64 = 5_000;
 /// Bytes of applied entries kept in memory for followers that lag a little; beyond, the oldest leave.
 pub const LOG_MEMORY_BYTES_MAX: usize = 64 << 20;
 
+/// The highest term, index, boot or number of a batch that a peer's message may name; a message with one above is dropped,
+/// a batch refused, and no cluster ever comes there.
+pub const RAFT_NUMBER_MAX: u64 = 1 << 62;
+
 /// Bytes of one raft message from a peer; above, it is dropped before it is decoded.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
 
@@ -153,11 +157,21 @@ pub const REMOVALS_MAX: usize = 1 << 20;
 /// Bytes of records in one snapshot chunk, before compression; the record that crosses it still belongs to it.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 4 << 20;
 
+/// Bytes that LZ4 may make of one: a length goes on by a byte of 255.
+pub const LZ4_RATIO_MAX: usize = 255;
+
 /// A snapshot is made when the log since the last one exceeds this part of the live bytes (1/n).
 pub const SNAPSHOT_LOG_FRACTION: u64 = 2;
 
 /// Bytes of log below which no snapshot is made, however small the data, unless `--snapshot-log-bytes` says otherwise.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+
+/// Bytes of snapshots and log up to which the older snapshot is always kept.
+pub const SNAPSHOT_OLDER_BYTES: u64 = SNAPSHOT_LOG_BYTES_MIN * 5 / 2;
+
+/// The older snapshot goes where the disk would hold more than this many halves of the live data otherwise; what is
+/// left below four times is for the log that grows while a snapshot is built.
+pub const SNAPSHOT_DISK_HALVES: u64 = 7;
 
 /// Bytes of records in one batch of the log; what is appended beyond it goes into the next batch.
 pub const WAL_BATCH_BYTES_MAX: usize = 64 << 20;
@@ -170,6 +184,10 @@ pub const WAL_RESERVE_SEGMENTS: usize = 4;
 
 /// Trimmed log segments kept beyond the reserve to be written again; more are removed.
 pub const WAL_RECYCLED_SEGMENTS: usize = 1;
+
+/// Log segments' worth of disk that stands beside snapshots and log: the reserve, a recycled one, and the ballast, which
+/// is as large as two.
+pub const WAL_STANDING_SEGMENTS: u64 = (WAL_RESERVE_SEGMENTS + WAL_RECYCLED_SEGMENTS) as u64 + 2;
 
 /// Bytes of log between two notes of where which index is; `Wal::bytes_since` is exact to this.
 pub const WAL_NOTE_BYTES: u64 = 64 << 10;

@@ -84,6 +84,9 @@ pub enum Error {
     Timeout,
     #[error("etcdserver: request timed out, waiting for the applied index took too long")]
     TimeoutWaitAppliedIndex,
+    /// No word of etcd's, whose members do not look at what others propose: the leader's log says what it minds.
+    #[error("the leader refused the batch that holds this request, its outcome is unknown: see the leader's log")]
+    BatchRefused,
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
     #[error("etcdserver: watch canceled")]

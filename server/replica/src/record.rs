@@ -67,7 +67,8 @@ impl Record {
         match self.0.first() {
             Some(0x0a) => {
                 let (len, at) = read_varint(&self.0, 1).unwrap_or((0, 1));
-                self.0.get(at..at + len as usize).unwrap_or_default()
+                let rest = self.0.get(at..).unwrap_or_default();
+                usize::try_from(len).ok().and_then(|len| rest.get(..len)).unwrap_or_default()
             }
             _ => &[],
         }

@@ -95,6 +95,7 @@ impl Replica {
                 self.proposals.lead(self.leader());
                 self.proposals.forwarded(from, batch);
             }
+            Input::BatchRefused { boot, number } => self.proposals.given_back(boot, number),
             Input::Reset(member) => self.node.reset(member),
             Input::SnapshotMade { index, term } => self.node.snapshot_made(index, term),
             Input::SnapshotSent { to, ok } => self.node.snapshot_sent(to, ok),

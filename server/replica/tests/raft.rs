@@ -81,6 +81,7 @@ impl Runner for Script {
             "wait" => net.wait(number()?.ok_or("wait MS")?),
             "stall" => net.stall(number()?.ok_or("stall MEMBER")?, true),
             "unstall" => net.stall(number()?.ok_or("unstall MEMBER")?, false),
+            "spoil-forwards" => net.spoil(args.next_pos().ok_or("spoil-forwards author|end|number|command|key")?)?,
             "drop-forwards" => net.forwarded.clear(),
             "double-forwards" => {
                 let again = net.forwarded.clone();

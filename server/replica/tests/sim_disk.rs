@@ -135,3 +135,54 @@ fn a_lock_is_held_once_and_not_after_a_power_cut() {
     drop(lock);
     disk.lock("lock").unwrap();
 }
+
+#[test]
+fn the_next_sync_fails_once_whatever_it_is_of() {
+    let disk = SimDisk::new();
+    disk::write_atomic(&disk, "f", b"first").unwrap();
+    let file = disk.open("f").unwrap();
+    file.write_at(b"later", 0).unwrap();
+    disk.fail_next_sync(Fault::SyncDropsPages);
+    assert_eq!(disk.struck(), 0);
+    file.write_at(b"!", 5).unwrap();
+    assert!(file.sync().unwrap_err().to_string().contains("injected"));
+    assert_eq!((disk.struck(), disk::read(&disk, "f").unwrap()), (1, b"first".to_vec()));
+    file.sync().unwrap();
+    disk.fail_next_sync(Fault::SyncKeepsPages);
+    assert!(disk.sync_dir("").is_err());
+    disk.sync_dir("").unwrap();
+    disk.fail_next_sync(Fault::SyncKeepsPages);
+    disk.heal();
+    file.sync().unwrap();
+    assert_eq!(disk.struck(), 2);
+}
+
+#[test]
+fn what_a_sector_held_before_is_kept_on_request() {
+    let disk = SimDisk::new();
+    disk.keep_overwritten();
+    let file = disk.create("f").unwrap();
+    for byte in [1, 2, 3] {
+        file.write_at(&[byte; 1024], 0).unwrap();
+        file.sync().unwrap();
+    }
+    disk.sync_dir("").unwrap();
+    // Not durable yet, so nothing was overwritten by it.
+    file.write_at(&[4; 512], 512).unwrap();
+    assert_eq!((disk.overwritten("f", 0), disk.overwritten("f", 1)), (Some([2; 512]), Some([2; 512])));
+    assert_eq!(disk.overwritten("f", 2), None);
+    let after = lost(&disk);
+    assert_eq!(after.overwritten("f", 1), Some([2; 512]), "a power cut changes no history");
+    assert_eq!(disk.overwritten("g", 0), None);
+}
+
+#[test]
+fn a_removed_file_takes_no_part_in_a_power_cut_once_that_is_durable() {
+    let disk = SimDisk::new();
+    disk::write_atomic(&disk, "f", &[1; 512]).unwrap();
+    disk.unlink("f").unwrap();
+    // Its name may survive, and then its bytes must.
+    assert_eq!(disk::read(&lost(&disk), "f").unwrap(), [1; 512]);
+    disk.sync_dir("").unwrap();
+    assert!(lost(&disk).files().is_empty());
+}

@@ -36,7 +36,7 @@ pub(super) struct Asked {
     /// Print at most so many entries of the log, and keys of each list; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     limit: u64,
-    /// Lines for a person, or one JSON object per line
+    /// For a person, or JSON with whole commands (in hex)
     #[arg(short = 'w', long, value_name = "FORM", default_value = "simple")]
     write_out: Form,
 }

@@ -18,6 +18,11 @@ impl Out {
         Self { is_json, to, damages: 0 }
     }
 
+    /// Whether it is for a program to read.
+    pub(super) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     /// How much damage was told.
     pub(super) fn damages(&self) -> u64 {
         self.damages

@@ -20,6 +20,14 @@ pub(super) fn bytes(bytes: &[u8]) -> String {
     }
 }
 
+/// Writes bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Shows a range of keys.
 fn keys(key: &[u8], end: &[u8]) -> String {
     match end {

@@ -13,6 +13,7 @@ use mechi_replica::types::{Index, Term};
 use mechi_replica::wal::Position;
 use mechi_replica::wal::inspect::{self, Judged, SeenBatch, SeenSegment};
 use mechi_replica::wal::record::Record;
+use prost::Message;
 use serde_json::json;
 use std::io::ErrorKind;
 use std::time::{Duration, UNIX_EPOCH};
@@ -234,8 +235,13 @@ impl Walk<'_> {
                 fields.push(("at", telemetry::timestamp(at).into()));
                 self.out.detail("entry", &fields)?;
                 for command in &batch.commands {
-                    self.out
-                        .within("command", &[("index", json!(entry.index)), ("does", line::command(command).into())])?;
+                    let mut fields: Vec<Field> =
+                        vec![("index", json!(entry.index)), ("does", line::command(command).into())];
+                    // The line is cut where it is long; a program that compares logs needs all of it.
+                    if self.out.is_json() {
+                        fields.push(("message", line::hex(&command.encode_to_vec()).into()));
+                    }
+                    self.out.within("command", &fields)?;
                 }
                 Ok(())
             }

@@ -22,8 +22,7 @@ const COMPRESSED: u8 = 1;
 pub enum Body {
     /// From a client.
     Stream(RecvStream),
-    /// From a test.
-    #[cfg(test)]
+    /// Here already, in these pieces: from a test or a fuzzer.
     Chunks(std::collections::VecDeque<Bytes>),
 }
 
@@ -41,7 +40,6 @@ impl Body {
                 Err(error) if error.reason() == Some(Reason::NO_ERROR) => None,
                 Err(error) => Some(Err(error)),
             },
-            #[cfg(test)]
             Self::Chunks(chunks) => chunks.pop_front().map(Ok),
         }
     }

@@ -233,6 +233,8 @@ pub fn code(error: &Error) -> Code {
         | Error::Stopped
         | Error::Timeout
         | Error::TimeoutWaitAppliedIndex => Code::Unavailable,
+        // Not a code after which a client may take the request for undone.
+        Error::BatchRefused => Code::Internal,
         Error::Corrupt => Code::DataLoss,
         Error::WatchCanceled => Code::Cancelled,
         Error::PermissionDenied => Code::PermissionDenied,

@@ -7,10 +7,13 @@ use super::offer;
 use super::pins::PART;
 use super::pull::Puller;
 use super::shared::{Member, Shared};
+use crate::failpoint::failpoint;
 use crate::limits::PEER_MANIFEST_BYTES_MAX;
+use crate::wal_thread::end_process;
 use mechi_proto::mechipeerpb::SnapshotTaken;
 use mechi_proto::mechipeerpb::peer_message::Message;
 use mechi_replica::disk::{self, Disk, File, join};
+use mechi_replica::outcome::Fatal;
 use mechi_replica::snapshot;
 use mechi_replica::snapshot::chunk::{self, Chunk};
 use mechi_replica::snapshot::manifest::Manifest;
@@ -45,6 +48,29 @@ pub(super) enum Trouble {
     /// The disk is full: what was fetched goes.
     #[error("{0}")]
     Full(String),
+    /// A sync failed. The next one, even of the next process, may say that all is well without having written anything
+    /// (Rebello et al., ATC '20), and the snapshot would then be installed: the process ends, as after every failed sync.
+    #[error("{0}")]
+    Unsynced(Fatal),
+}
+
+fn failed(source: io::Error) -> Fatal {
+    Fatal::Io { context: "sync a fetched snapshot".into(), source }
+}
+
+/// Lets the file at `path` go if it could not be made durable, so that the next process does not find it and believe it.
+fn durable(synced: Result<(), Fatal>, disk: &impl Disk, path: &str) -> Result<(), Trouble> {
+    synced.map_err(|error| {
+        // If this fails too, at least this process does not take it.
+        let _ = disk.unlink(path);
+        Trouble::Unsynced(error)
+    })
+}
+
+/// Makes a fetched file, which has a temporary name yet, durable.
+fn sync_part(disk: &impl Disk, path: &str) -> Result<(), Trouble> {
+    failpoint!("snap_recv_before_sync", |why| durable(Err(failed(io::Error::other(why))), disk, path));
+    durable(disk.open(path)?.sync().map_err(failed), disk, path)
 }
 
 impl From<io::Error> for Trouble {
@@ -93,6 +119,7 @@ async fn take(shared: &Arc<Shared>, member: &Member, offer: &Offer) -> bool {
             shared.events.snapshot_received(index, term);
             true
         }
+        Err(Trouble::Unsynced(error)) => end_process(&error),
         Err(trouble) => {
             network.snapshot_receive_failures.with_label_values(&label).inc();
             tracing::warn!(from = member.label, index, term, why = %trouble, "failed to receive a snapshot");
@@ -161,7 +188,7 @@ impl Taking {
             if snapshot::verify(disk, dir, &manifest).is_err() {
                 return Ok(false);
             }
-            snapshot::make_durable(disk, dir, &manifest).map_err(|error| Trouble::Failed(error.to_string()))?;
+            durable(snapshot::make_durable(disk, dir, &manifest), disk, &path)?;
             Ok(true)
         })
         .await
@@ -202,8 +229,11 @@ impl Taking {
                     bytes => Some(bytes?),
                 };
                 match bytes {
-                    // A killed process may have left it in the page cache only.
-                    Some(bytes) if chunk::check(chunk, &bytes, &path).is_ok() => disk.open(&path)?.sync()?,
+                    // Whoever gave it its name had synced it; a file that was put here by hand was not. It stays: this
+                    // member's own snapshots may hold it, too.
+                    Some(bytes) if chunk::check(chunk, &bytes, &path).is_ok() => {
+                        disk.open(&path)?.sync().map_err(|error| Trouble::Unsynced(failed(error)))?;
+                    }
                     _ if seen.insert(path) => missing.push(*chunk),
                     _ => {}
                 }
@@ -243,13 +273,12 @@ impl Taking {
         self.on_disk(move |shared| {
             let (disk, dir) = (&shared.config.disk, &shared.config.snapshots);
             let (path, temporary) = (join(dir, &chunk.name()), join(dir, &part(&chunk.name())));
-            let file = disk.open(&temporary)?;
-            let bytes = disk::read_open(&file)?;
+            let bytes = disk::read(disk, &temporary)?;
             if let Err(error) = chunk::check(&chunk, &bytes, &temporary) {
                 disk.unlink(&temporary)?;
                 return Err(Trouble::Failed(error.to_string()));
             }
-            file.sync()?;
+            sync_part(disk, &temporary)?;
             disk.rename(&temporary, &path)?;
             Ok(())
         })
@@ -261,15 +290,15 @@ impl Taking {
         self.on_disk(move |shared| {
             let (disk, dir) = (&shared.config.disk, &shared.config.snapshots);
             let (path, temporary) = (join(dir, &manifest.name()), join(dir, &part(&manifest.name())));
-            disk.open(&temporary)?.sync()?;
-            disk.sync_dir(dir)?;
+            let sync_names = || durable(disk.sync_dir(dir).map_err(failed), disk, &path);
+            sync_part(disk, &temporary)?;
+            sync_names()?;
             disk.rename(&temporary, &path)?;
-            disk.sync_dir(dir)?;
-            let result = snapshot::verify(disk, dir, &manifest);
-            if let Err(error) = result {
+            sync_names()?;
+            if let Err(error) = snapshot::verify(disk, dir, &manifest) {
                 // A manifest must not be there without its chunks.
                 disk.unlink(&path)?;
-                disk.sync_dir(dir)?;
+                sync_names()?;
                 return Err(Trouble::Failed(error.to_string()));
             }
             Ok(())
@@ -295,4 +324,27 @@ impl Taking {
 /// The name that a file has until it is whole.
 pub(super) fn part(name: &str) -> String {
     format!("{name}{PART}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mechi_replica::disk::sim::{Fault, SimDisk};
+
+    #[test]
+    fn a_part_that_cannot_be_synced_goes_and_ends_the_process() {
+        for fault in [Fault::SyncKeepsPages, Fault::SyncDropsPages] {
+            let disk = SimDisk::new();
+            disk.create("chunk.part").unwrap().write_at(b"fetched", 0).unwrap();
+            disk.fail_at(disk.operations(), fault);
+            let trouble = sync_part(&disk, "chunk.part").unwrap_err();
+            assert!(matches!(trouble, Trouble::Unsynced(Fatal::Io { .. })), "{trouble:?}");
+            // Were it there, the next sync of it would say that all is well: a simulated one does, too.
+            assert_eq!(disk.list("").unwrap(), [""; 0], "{fault:?}");
+        }
+        let disk = SimDisk::new();
+        disk.create("chunk.part").unwrap().write_at(b"fetched", 0).unwrap();
+        sync_part(&disk, "chunk.part").unwrap();
+        assert_eq!(disk.list("").unwrap(), ["chunk.part"]);
+    }
 }

@@ -139,6 +139,9 @@ impl Receiving {
         match message.message {
             Some(Message::Raft(message)) => events.raft(self.id, message),
             Some(Message::Batch(batch)) => events.batch(self.id, batch),
+            Some(Message::Refused(refused)) => {
+                events.batch_refused(self.id, refused.boot, refused.number, &refused.why);
+            }
             Some(Message::Digest(digest)) => events.digest(self.id, digest.index, digest.chain),
             Some(Message::Offer(offer)) => {
                 let offer = Offer { from: self.id, index: offer.index, term: offer.term };

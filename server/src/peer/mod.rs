@@ -41,6 +41,15 @@ pub enum Outgoing {
     },
     /// A batch that this member asks the leader to append, in its entry form.
     Batch(Bytes),
+    /// The other member's batch is not appended.
+    Refused {
+        /// The boot that made it; 0 if that could not be read.
+        boot: u64,
+        /// Its number, or 0.
+        number: u64,
+        /// For people.
+        why: String,
+    },
     /// The sum over everything applied up to an index.
     Digest {
         /// Up to this entry.
@@ -66,6 +75,8 @@ pub trait Events: Send + Sync + 'static {
     fn raft(&self, from: MemberId, message: Bytes);
     /// A member asks to append its batch.
     fn batch(&self, from: MemberId, batch: Bytes);
+    /// A leader has refused a batch of this member.
+    fn batch_refused(&self, from: MemberId, boot: u64, number: u64, why: &str);
     /// A member told its digest.
     fn digest(&self, from: MemberId, index: Index, chain: u64);
     /// A message to this member was dropped or could not be delivered.

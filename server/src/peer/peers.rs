@@ -18,9 +18,9 @@ use crate::limits::{
 };
 use crate::metrics::names::Network;
 use axum::Router;
-use mechi_proto::mechipeerpb::Digest;
 use mechi_proto::mechipeerpb::peer_message::Message;
 use mechi_proto::mechipeerpb::peer_server::PeerServer;
+use mechi_proto::mechipeerpb::{BatchRefused, Digest};
 use mechi_replica::lease::lessor::Remaining;
 use mechi_replica::limits::{ENTRY_BYTES_MAX, RAFT_MESSAGE_BYTES_MAX, READ_TIMEOUT_MS};
 use mechi_replica::outcome::Error;
@@ -147,6 +147,9 @@ impl Peers {
                 (if *urgent { Lane::Urgent } else { Lane::Bulk }, Message::Raft(message.clone()))
             }
             Outgoing::Batch(batch) => (Lane::Bulk, Message::Batch(batch.clone())),
+            Outgoing::Refused { boot, number, why } => {
+                (Lane::Bulk, Message::Refused(BatchRefused { boot: *boot, number: *number, why: why.clone() }))
+            }
             Outgoing::Digest { index, chain } => (Lane::Bulk, Message::Digest(Digest { index: *index, chain: *chain })),
             Outgoing::Snapshot { index, term } => {
                 if member.offers.try_send((*index, *term)).is_err() {
@@ -180,7 +183,7 @@ impl Peers {
         match outgoing {
             Outgoing::Raft { .. } => self.shared.events.unreachable(to),
             Outgoing::Snapshot { .. } => self.shared.events.snapshot_sent(to, false),
-            Outgoing::Batch(_) | Outgoing::Digest { .. } => {}
+            Outgoing::Batch(_) | Outgoing::Refused { .. } | Outgoing::Digest { .. } => {}
         }
     }
 

@@ -4,6 +4,7 @@ use super::fetch::{Offer, Trouble, part};
 use super::hello::Lane;
 use super::shared::Shared;
 use crate::disk::RealFile;
+use crate::failpoint::failpoint;
 use crate::limits::{
     PEER_CONNECT_TIMEOUT, PEER_DIAL_PAUSE_MAX, PEER_FETCH_ATTEMPTS_MAX, PEER_OVERHEAD_BYTES, PEER_PART_BYTES,
     PEER_PART_TIMEOUT,
@@ -119,6 +120,7 @@ impl Puller {
             let (bytes, writing, offset) = (next.data.len() as u64, file.clone(), *at);
             let written = spawn_blocking(move || writing.write_at(&next.data, offset)).await;
             written.map_err(|_| Trouble::GivenUp("this member stops"))??;
+            failpoint!("snap_recv_mid", |why| Err(Trouble::Cut(why)));
             *at += bytes;
             self.bytes += bytes;
             if *at == whole {

@@ -1,5 +1,6 @@
 //! The data directory and the store folders in it: whose they are, how they are set aside, and how they are synced.
 
+use crate::failpoint::failpoint;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -98,7 +99,9 @@ pub fn set_aside(member: &Path, folder: &Path) -> Result<()> {
     let taken = aside(member)?;
     let free = (0..).map(|n| member.join(format!("{ASIDE}{n}"))).find(|path| !taken.contains(path));
     let to = free.expect("some number is free");
+    failpoint!("rebuild_before_swap");
     fs::rename(folder, &to).with_context(|| format!("set {} aside", folder.display()))?;
+    failpoint!("rebuild_after_swap");
     sync_dir(member)
 }
 

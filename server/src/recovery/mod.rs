@@ -9,6 +9,7 @@ pub mod identity;
 pub mod space;
 
 use crate::disk::RealDisk;
+use crate::failpoint::failpoint;
 use crate::store::budget::MemoryBudget;
 use crate::store::sled::SledStore;
 use anyhow::{Context, Result, bail};
@@ -124,6 +125,7 @@ pub fn open(settings: &Settings) -> Result<Opened> {
         disk::ensure_dir(&disk, path).with_context(|| format!("create {path}"))?;
     }
     let base = open_base(&disk, WAL_DIR, SNAP_DIR, settings.wal)?;
+    failpoint!(if base.snapshot.is_some() && base.recovered.entries.is_empty(), "snap_after_apply");
     for error in &base.damaged {
         tracing::warn!(%error, "a snapshot cannot be used");
     }

@@ -4,6 +4,8 @@
 //! its way, nothing is removed from the store while a snapshot reads it, and a value is evicted only after its flush.
 
 mod flushing;
+mod rest;
+mod slice;
 mod snapshots;
 mod sweeping;
 mod work;

@@ -4,6 +4,8 @@
 //! waits for it no longer than a watchdog allows; reads catch panics. After the first failure of any kind the store
 //! answers nothing more: the engine is lost, and the next open rebuilds it from the snapshot and the log.
 
+use crate::failpoint::failpoint;
+use crate::panics::guarded;
 use bytes::Bytes;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::store::{Batch, Store};
@@ -11,7 +13,6 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -80,7 +81,7 @@ impl SledStore {
         let (jobs, queue) = sync_channel(1);
         let files = folder.clone();
         let spawned = thread::Builder::new().name("store".into()).spawn(move || {
-            let db = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| "it panicked".to_string());
+            let db = guarded(|| config.open()).map_err(|_| "it panicked".to_string());
             match db.and_then(|db| db.map_err(|error| error.to_string())) {
                 Ok(db) => {
                     // Nobody waits for it any more if the time was up.
@@ -152,7 +153,7 @@ impl SledStore {
             Handle::Yes(db) => db,
             Handle::Closed => return Err(closed()),
         };
-        match catch_unwind(AssertUnwindSafe(|| read(db))) {
+        match guarded(|| read(db)) {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(self.lose(error.to_string())),
             Err(_) => Err(self.lose("a read panicked".into())),
@@ -252,7 +253,10 @@ impl Store for SledStore {
             self.open_now(&mut writer, FIRST_OPEN_TIMEOUT)?;
         }
         let jobs = writer.as_ref().ok_or_else(closed)?;
+        failpoint!("engine_before_commit", |why| Err(self.lose(why)));
         let (done, result) = sync_channel(1);
-        self.wait(jobs.send(Job::Commit(Box::new(batch), done)).is_ok(), &result, WRITE_TIMEOUT)
+        self.wait(jobs.send(Job::Commit(Box::new(batch), done)).is_ok(), &result, WRITE_TIMEOUT)?;
+        failpoint!("engine_after_commit", |why| Err(self.lose(why)));
+        Ok(())
     }
 }

@@ -6,8 +6,8 @@ use clap::Parser;
 use mechi_tests::arguments;
 use mechi_tests::failover::{End, measure};
 use mechi_tests::process::Kind;
+use mechi_tests::progress::progress;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 const EXAMPLE: &str = "\
@@ -67,12 +67,4 @@ fn main() -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("\nload average at the end: {}", load.trim());
     Ok(())
-}
-
-/// Shows how far it is, where somebody looks.
-fn progress(text: &str) {
-    if std::io::stderr().is_terminal() {
-        // Whoever looks misses nothing but progress if it cannot be written.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
-    }
 }

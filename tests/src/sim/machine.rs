@@ -1,5 +1,6 @@
 //! What of a member survives its process: the disk, the working store's folder, and what a crash makes of both.
 
+use super::damage::Damage;
 use super::shadow::Shadow;
 use crate::rng::Rng;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use mechi_replica::outcome::Fatal;
 use mechi_replica::store::mem::MemStore;
 use mechi_replica::store::{Batch, Store};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// The log's directory.
@@ -31,6 +33,8 @@ struct Versions {
     now: MemStore,
     past: Vec<MemStore>,
     commits: u64,
+    /// The power went over its files: what leads to single keys is not what walks over all of them see.
+    misled: bool,
 }
 
 impl Store for SimStore {
@@ -38,7 +42,8 @@ impl Store for SimStore {
         self.0.borrow().now.get(key)
     }
     fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, Fatal> {
-        self.0.borrow().now.last(from, to)
+        let versions = self.0.borrow();
+        if versions.misled { Ok(None) } else { versions.now.last(from, to) }
     }
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fatal> {
         self.0.borrow().now.scan(from, to, visit)
@@ -129,12 +134,46 @@ pub(super) struct Machine {
     pub(super) closed: bool,
     /// What the log must hold.
     pub(super) shadow: Shadow,
+    /// Places that do not hold what was written there, by the fault.
+    pub(super) damages: Vec<(u64, Damage)>,
+    /// The fault that waits for a sync to fail.
+    pub(super) sync_error: Option<u64>,
+    /// The faults that keep the disk full.
+    pub(super) full: BTreeSet<u64>,
 }
 
 impl Machine {
     /// A machine whose disk is empty.
     pub(super) fn new() -> Self {
-        Self { disk: SimDisk::new(), folder: None, boot: 1, closed: false, shadow: Shadow::default() }
+        let disk = SimDisk::new();
+        disk.keep_overwritten();
+        Self {
+            disk,
+            folder: None,
+            boot: 1,
+            closed: false,
+            shadow: Shadow::default(),
+            damages: Vec::new(),
+            sync_error: None,
+            full: BTreeSet::new(),
+        }
+    }
+
+    /// Ends what a fault did to the disk.
+    pub(super) fn mend(&mut self, fault: u64) {
+        let disk = &self.disk;
+        self.damages.retain(|(by, damage)| {
+            if *by == fault {
+                damage.undo(disk);
+            }
+            *by != fault
+        });
+        if self.sync_error.take_if(|by| *by == fault).is_some() {
+            self.disk.heal();
+        }
+        if self.full.remove(&fault) && self.full.is_empty() {
+            self.disk.set_capacity(None);
+        }
     }
 
     /// The machine's boot as it stands in a folder's name.
@@ -153,8 +192,13 @@ impl Machine {
     pub(super) fn power_cut(&mut self, loss: StoreLoss, rng: &mut Rng) {
         if !self.closed {
             self.lose(loss, rng);
+            if let Some(folder) = &self.folder {
+                folder.store.0.borrow_mut().misled = true;
+            }
         }
         self.boot += 1;
+        // What was to fail did not come to it.
+        self.sync_error = None;
         // In most cuts nearly all or nearly nothing survives, as the kernel had or had not got to writing it.
         let (lost, torn) = *rng.pick(&[(95, 3), (50, 20), (10, 10), (100, 0), (0, 0)]);
         self.disk = self.disk.power_cut(|pending| match rng.below(100) {

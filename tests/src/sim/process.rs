@@ -5,6 +5,7 @@
 //! options.
 
 mod keeper;
+mod log;
 mod open;
 
 use super::ledger::Ledger;
@@ -12,13 +13,14 @@ use super::machine::{Machine, SNAP_DIR, SimStore, StoreFolder, WAL_DIR};
 use super::options::Options;
 use super::work::{Ask, Outcome};
 use bytes::Bytes;
+use log::{Round, WalAsk, Writing};
 use mechi_proto::etcdserverpb as pb;
 use mechi_proto::mechipb::Command;
 use mechi_replica::apply::state::State;
 use mechi_replica::apply::{self, Outcomes, kv};
 use mechi_replica::conf::Configuration;
-use mechi_replica::disk::Disk;
 use mechi_replica::disk::sim::SimDisk;
+use mechi_replica::disk::{self, Disk};
 use mechi_replica::effect::{Entry, Role};
 use mechi_replica::input::Ticket;
 use mechi_replica::limits::SLICE_KEYS_MAX;
@@ -36,9 +38,10 @@ use mechi_replica::store::usable::{self, Folder, Unusable};
 use mechi_replica::store::{Blocks, Store, restore};
 use mechi_replica::types::{Index, LeaseId, MemberId, MonoMillis, Term};
 use mechi_replica::wal::record::Record;
-use mechi_replica::wal::{Wal, WalOptions};
+use mechi_replica::wal::{self, Wal, WalOptions};
 use mechi_replica::watch::{Config, Header, Input as HubInput, StreamId, WatchHub};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 
 /// Members say these to each other.
 #[derive(Clone, Debug)]
@@ -91,18 +94,10 @@ pub(super) enum Act {
     Diverged(Index),
 }
 
-/// What the log's thread is asked for.
-enum WalAsk {
-    Persist { ticket: Ticket, records: Vec<Record>, sync: bool },
-    Snapshot { index: Index, term: Term, trim: Index },
-}
-
-/// What becomes true when the fsync that is under way returns.
-#[derive(Default)]
-struct Round {
-    durable: Option<Ticket>,
-    snapshots: Vec<(Index, Term, Index)>,
-}
+/// How the text begins of an error that the disk gave, and of damage that was found.
+pub(super) const DISK: &str = "disk: ";
+/// See [`DISK`].
+pub(super) const REFUSED: &str = "refused: ";
 
 /// A read that waits for its read point.
 struct Waiting {
@@ -126,7 +121,11 @@ pub(super) struct Process {
     flusher: Flusher,
     snapshots: Vec<Manifest>,
     wal_queue: Vec<WalAsk>,
+    /// What the log had no room for.
+    unwritten: Option<Writing>,
     round: Option<Round>,
+    /// Planned faults of its disk that had struck before it began.
+    struck: u64,
     to_apply: VecDeque<Entry>,
     reads: BTreeMap<u64, Waiting>,
     /// Keep-alives under way, and the member that passed each on; 0 for an own client's.
@@ -138,6 +137,8 @@ pub(super) struct Process {
     /// Where `builder` gets its records while the store is not used.
     export: Option<Export>,
     wants_snapshot: bool,
+    /// Steps of the keeper until a snapshot is tried again after the disk was full.
+    patience: u64,
     /// A snapshot is being fetched: its files must not be taken for garbage.
     pub(super) fetching: bool,
     hash: Option<HashJob>,
@@ -152,8 +153,21 @@ pub(super) struct Process {
     conf_settled: Configuration,
 }
 
+/// Says what a step failed of, so that whoever knows the disk's faults can tell whether it had to.
 fn say(context: &str) -> impl FnOnce(Fatal) -> String {
-    move |fatal| format!("{context}: {fatal}")
+    move |fatal| match &fatal {
+        Fatal::Corrupt { .. } => format!("{REFUSED}{context}: {fatal}"),
+        Fatal::Io { source, .. } if disk::is_full(source) || source.to_string().contains("injected") => {
+            format!("{DISK}{context}: {fatal}")
+        }
+        _ => format!("{context}: {fatal}"),
+    }
+}
+
+/// The same for an error of the disk itself.
+pub(super) fn say_io(context: &str) -> impl FnOnce(io::Error) -> String {
+    let context = context.to_owned();
+    move |source| say(&context)(Fatal::Io { context: "the disk".into(), source })
 }
 
 impl Process {
@@ -258,6 +272,7 @@ impl Process {
             }
             Effect::Send { to, message, .. } => acts.push(Act::Send { to: to.0, wire: Wire::Raft(message) }),
             Effect::Forward { to, batch } => acts.push(Act::Send { to: to.0, wire: Wire::Batch(batch) }),
+            Effect::RefuseBatch { to, why, .. } => return Err(format!("a batch of {to} is refused: {why}")),
             Effect::Digest { to, index, chain } => {
                 acts.push(Act::Send { to: to.0, wire: Wire::Digest { index, chain } });
             }
@@ -314,62 +329,6 @@ impl Process {
             0 => Act::Reply { op, outcome: Outcome::renewed(answer) },
             from => Act::Send { to: from, wire: Wire::Renewed { op, answer } },
         });
-        Ok(())
-    }
-
-    /// Whether the log's thread would do something now.
-    pub(super) fn wants_write(&self) -> bool {
-        self.round.is_none() && !self.wal_queue.is_empty()
-    }
-
-    /// Appends all that waits; returns whether an fsync follows, and what was appended.
-    pub(super) fn begin_write(&mut self) -> Result<(bool, Vec<Record>), String> {
-        let mut round = Round::default();
-        let (mut records, mut sync) = (Vec::new(), false);
-        for ask in self.wal_queue.drain(..) {
-            match ask {
-                WalAsk::Persist { ticket, records: more, sync: wanted } => {
-                    records.extend(more);
-                    if wanted {
-                        round.durable = Some(ticket);
-                        sync = true;
-                    }
-                }
-                WalAsk::Snapshot { index, term, trim } => {
-                    records.push(Record::Snapshot { index, term });
-                    round.snapshots.push((index, term, trim));
-                    sync = true;
-                }
-            }
-        }
-        // Of several hard states only the last one counts.
-        let last = records.iter().rposition(|record| matches!(record, Record::HardState(_)));
-        let mut place = 0;
-        records.retain(|record| {
-            place += 1;
-            !matches!(record, Record::HardState(_)) || Some(place - 1) == last
-        });
-        self.wal.append(&records).map_err(|error| format!("append: {error}"))?;
-        if sync {
-            self.round = Some(round);
-        }
-        Ok((sync, records))
-    }
-
-    /// The fsync returns.
-    pub(super) fn end_write(&mut self, now: MonoMillis) -> Result<(), String> {
-        let round = self.round.take().expect("an fsync was under way");
-        self.wal.sync().map_err(say("sync"))?;
-        if let Some(ticket) = round.durable {
-            self.core.feed(now, Input::Persisted(ticket));
-        }
-        for (index, term, trim) in round.snapshots {
-            self.wal.trim(trim).map_err(say("trim"))?;
-            self.core.feed(now, Input::SnapshotMade { index, term });
-        }
-        if self.wal_queue.is_empty() {
-            self.wal.mark().map_err(|error| format!("mark: {error}"))?;
-        }
         Ok(())
     }
 
@@ -431,32 +390,6 @@ impl Process {
     /// Ends a client's stream.
     pub(super) fn close_stream(&mut self, stream: u64) {
         self.hub.feed(HubInput::Close(StreamId(stream)));
-    }
-
-    /// Ends in good order: all that was asked is written, the store is flushed and closed, and the log says so.
-    pub(super) fn close(mut self, machine: &mut Machine) -> Result<(), String> {
-        if let Some(builder) = self.builder.take() {
-            builder.abandon();
-        }
-        if !self.wal_queue.is_empty() {
-            let (_, records) = self.begin_write()?;
-            machine.shadow.write(&records);
-        }
-        self.wal.sync().map_err(say("sync"))?;
-        machine.shadow.sync();
-        let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
-        while self.flush.is_some() {
-            self.step_flush(in_store, in_store)?;
-        }
-        if !self.is_store_idle() {
-            let meta = self.state.to_meta();
-            self.flusher.flush_all(&self.store, &self.state.mvcc, meta).map_err(say("last flush"))?;
-        }
-        if let Some(applied) = self.flusher.applied() {
-            machine.close();
-            self.wal.close_clean(applied.index).map_err(|error| format!("close: {error}"))?;
-        }
-        Ok(())
     }
 
     /// Where the values are that left memory.

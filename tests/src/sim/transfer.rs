@@ -5,11 +5,14 @@
 
 use super::machine::{SNAP_DIR, StoreLoss};
 use super::network::Link;
+use super::process::{Process, say_io};
 use super::world::{End, Event, World};
 use mechi_replica::disk;
+use mechi_replica::disk::sim::SimDisk;
 use mechi_replica::snapshot::chunk;
 use mechi_replica::snapshot::manifest::Manifest;
 use mechi_replica::types::{Index, Term};
+use std::io;
 
 /// A snapshot that is being fetched.
 #[derive(Clone, Debug)]
@@ -22,6 +25,32 @@ pub(super) struct Fetch {
     manifest: Option<Manifest>,
     /// Files that are here.
     done: usize,
+}
+
+impl Fetch {
+    /// Fetches the next file; returns whether it was the last one, `None` if it cannot be had.
+    ///
+    /// - Errors: the own disk's.
+    fn next(&mut self, source: &Process, own: &SimDisk) -> io::Result<Option<bool>> {
+        if self.manifest.is_none() {
+            self.manifest = source.snapshot_at(self.index).cloned();
+        }
+        let Some(manifest) = &self.manifest else { return Ok(None) };
+        let Some(chunk) = manifest.chunks.get(self.done) else {
+            let path = disk::join(SNAP_DIR, &manifest.name());
+            return disk::write_atomic(own, &path, &manifest.encode()).map(|()| Some(true));
+        };
+        let path = disk::join(SNAP_DIR, &chunk.name());
+        let whole = |bytes: &[u8]| chunk::check(chunk, bytes, &path).is_ok();
+        // Chunks are shared between snapshots: one that is here is not fetched again, if it is whole.
+        if !disk::read(own, &path).is_ok_and(|bytes| whole(&bytes)) {
+            let bytes = disk::read(source.disk(), &path).ok().filter(|bytes| whole(bytes));
+            let Some(bytes) = bytes else { return Ok(None) };
+            disk::write_atomic(own, &path, &bytes)?;
+        }
+        self.done += 1;
+        Ok(Some(false))
+    }
 }
 
 impl World {
@@ -60,25 +89,16 @@ impl World {
                 && !self.network.is_cut(Link { from: member, to: from })
         });
         let own = self.nodes[&member].machine.disk.clone();
-        let done = source.and_then(|source| {
-            if fetch.manifest.is_none() {
-                fetch.manifest = Some(source.snapshot_at(index)?.clone());
-            }
-            let manifest = fetch.manifest.as_ref().expect("it was set above");
-            let Some(chunk) = manifest.chunks.get(fetch.done) else {
-                let path = disk::join(SNAP_DIR, &manifest.name());
-                return disk::write_atomic(&own, &path, &manifest.encode()).ok().map(|()| true);
-            };
-            let path = disk::join(SNAP_DIR, &chunk.name());
-            let whole = |bytes: &[u8]| chunk::check(chunk, bytes, &path).is_ok();
-            // Chunks are shared between snapshots: one that is here is not fetched again, if it is whole.
-            if !disk::read(&own, &path).is_ok_and(|bytes| whole(&bytes)) {
-                let bytes = disk::read(source.disk(), &path).ok().filter(|bytes| whole(bytes))?;
-                disk::write_atomic(&own, &path, &bytes).ok()?;
-            }
-            fetch.done += 1;
-            Some(false)
-        });
+        let done = source.map_or(Ok(None), |source| fetch.next(source, &own));
+        let done = match done {
+            // Without room it is given up; what came is removed as garbage.
+            Err(error) if disk::is_full(&error) => Ok(None),
+            done => done.map_err(say_io("fetch a snapshot")),
+        };
+        // So that its end is heard of where the snapshot comes from.
+        self.node(member).fetch = Some(fetch.clone());
+        let Some(done) = self.survives(member, done)? else { return Ok(()) };
+        self.node(member).fetch = None;
         self.log.event(self.now, &[41, member, index, done.map_or(2, u64::from)], || {
             format!("  {member} fetches snapshot {index}: {done:?}")
         });

@@ -1,6 +1,7 @@
 //! What clients ask, and what they hear: one operation at a time each, at any member, never asked twice.
 
 use super::options::Options;
+use super::trace::Done;
 use crate::rng::Rng;
 use bytes::Bytes;
 use mechi_proto::etcdserverpb as pb;
@@ -82,6 +83,31 @@ pub(super) struct Op {
     pub(super) returned: Option<u64>,
     /// What it heard, or gave up on.
     pub(super) outcome: Option<Outcome>,
+}
+
+/// Characters of a question or an answer that are drawn.
+const DRAWN_MAX: usize = 240;
+
+impl Op {
+    /// The operation as it is drawn.
+    pub(super) fn drawn(&self, number: u64) -> Done {
+        let short = |text: String| text.chars().take(DRAWN_MAX).collect::<String>();
+        let class = match &self.outcome {
+            None | Some(Outcome::Unknown) => "unknown",
+            Some(outcome) if outcome.is_ok() => "ok",
+            Some(_) => "no",
+        };
+        Done {
+            number,
+            client: self.client,
+            member: self.member,
+            from: self.invoked,
+            to: self.returned,
+            ask: short(format!("{:?}", self.ask)),
+            outcome: short(self.outcome.as_ref().map_or("nothing yet".to_owned(), |outcome| format!("{outcome:?}"))),
+            class,
+        }
+    }
 }
 
 /// Makes operations, from what all clients together know.

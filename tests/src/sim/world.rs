@@ -1,6 +1,7 @@
 //! The cluster, its clients and its troubles in one queue of events: one seed, one order.
 
 mod clients;
+mod disk;
 mod members;
 mod operator;
 
@@ -12,8 +13,10 @@ use super::log::EventLog;
 use super::machine::{Machine, StoreLoss};
 use super::network::{Link, Network};
 use super::options::{Options, Span};
+use super::plan::Plan;
 use super::process::{Act, Process, Wire};
 use super::raft_peek::{self, peek};
+use super::trace::Trace;
 use super::transfer::Fetch;
 use super::watcher::{Taken, Watcher};
 use super::work::{Ask, Op, Outcome, Work};
@@ -36,6 +39,7 @@ pub(super) enum Event {
     Deliver { from: u64, to: u64, wire: Wire },
     Settle { member: u64, life: u64 },
     Synced { member: u64, life: u64 },
+    Room { member: u64, life: u64 },
     Apply { member: u64, life: u64 },
     Hub { member: u64, life: u64 },
     Keep { member: u64, life: u64 },
@@ -65,6 +69,7 @@ impl Event {
             Self::Tick { member, .. }
             | Self::Settle { member, .. }
             | Self::Synced { member, .. }
+            | Self::Room { member, .. }
             | Self::Apply { member, .. }
             | Self::Hub { member, .. }
             | Self::Keep { member, .. }
@@ -85,6 +90,8 @@ struct Queued {
     settle: bool,
     apply: bool,
     hub: bool,
+    /// The log waits for room.
+    room: bool,
 }
 
 /// One member with its machine.
@@ -101,6 +108,8 @@ pub(super) struct Node {
     pub(super) stopped: Option<Vec<Event>>,
     /// What makes its disk slow now, by fault.
     pub(super) slow: BTreeMap<u64, Span>,
+    /// How far faults have moved its wall clock, in milliseconds.
+    pub(super) jumped: BTreeMap<u64, i64>,
     /// A snapshot on its way here.
     pub(super) fetch: Option<Fetch>,
     /// The last process was closed in good order or killed; the machine did not lose power.
@@ -116,6 +125,10 @@ pub(super) struct Node {
 pub(super) struct World {
     /// What the run is made of.
     pub(super) options: Options,
+    /// What of it happens.
+    pub(super) plan: Plan,
+    /// What is drawn of it, if it is.
+    pub(super) trace: Option<Box<Trace>>,
     /// True time, in microseconds.
     pub(super) now: u64,
     /// All that happened.
@@ -170,7 +183,8 @@ fn stream(seed: u64, name: &str) -> Rng {
 
 impl World {
     /// A cluster whose members start now.
-    pub(super) fn new(options: Options, log: EventLog) -> Self {
+    pub(super) fn new(mut options: Options, plan: &Plan, log: EventLog, traced: bool) -> Self {
+        plan.ease(&mut options);
         let seed = options.seed;
         let mut work = stream(seed, "work");
         let mut clock = stream(seed, "clock");
@@ -185,6 +199,7 @@ impl World {
                     life: 0,
                     stopped: None,
                     slow: BTreeMap::new(),
+                    jumped: BTreeMap::new(),
                     fetch: None,
                     killed: true,
                     queued: Queued::default(),
@@ -200,13 +215,15 @@ impl World {
         let think = length * options.clients / options.operations;
         let mut world = Self {
             now: 0,
+            plan: plan.clone(),
+            trace: traced.then(Box::default),
             log,
             ledger: Ledger::new(Configuration::founding((1..=options.members).map(MemberId))),
             nodes,
             network: Network::new(&options, stream(seed, "net")),
             ops: Vec::new(),
             watchers,
-            chaos: Chaos::new(&options, stream(seed, "faults")),
+            chaos: Chaos::new(&options, plan, stream(seed, "faults")),
             work: Work::new(&options, work),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -297,6 +314,7 @@ impl World {
                 self.inside(member, life, |_, _, _, _| Ok(()))
             }
             Event::Synced { member, life } => self.synced(member, life),
+            Event::Room { member, life } => self.room(member, life),
             Event::Apply { member, life } => self.apply(member, life),
             Event::Hub { member, life } => self.hub(member, life),
             Event::Keep { member, life } => self.keep(member, life),
@@ -377,6 +395,7 @@ impl World {
             Event::FaultEnds { fault } => (22, *fault, 0),
             Event::Operate => (24, 0, 0),
             Event::Trip { member, life } => (25, *member, *life),
+            Event::Room { member, life } => (26, *member, *life),
         };
         self.log.event(self.now, &[kind, a, b], || show(event));
     }
@@ -406,6 +425,8 @@ pub(super) enum End {
     Kill(StoreLoss),
     /// The machine with it.
     PowerCut(StoreLoss),
+    /// The process alone, because its disk failed it.
+    Broken,
     /// In good order.
     Close,
 }

@@ -1,65 +1,18 @@
 //! A full disk, freed again: nothing acknowledged is lost, reads and deletes go on, growth returns with the room.
 //!
-//! The disk is a small tmpfs in a mount namespace that the test makes itself; no root needed.
+//! The disk is a small tmpfs in a mount namespace of its own; no root needed.
 
 use mechi_proto::etcdserverpb as pb;
 use mechi_tests::client::Client;
 use mechi_tests::process::{Kind, Server};
+use mechi_tests::small_disk::{DISK_MIB, SmallDisk};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-const DISK_MIB: u64 = 320;
-
-/// A process that holds a mount namespace with a small tmpfs open.
-pub(crate) struct SmallDisk {
-    holder: Child,
-    mount: PathBuf,
-}
-
-impl SmallDisk {
-    pub(crate) fn mount(at: &Path) -> Self {
-        std::fs::create_dir_all(at).expect("a folder");
-        let script = format!(
-            "mount -t tmpfs -o size={DISK_MIB}m,mode=700 none '{}' && echo ready && exec sleep 3600",
-            at.display()
-        );
-        let mut holder = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "sh", "-c", &script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare runs");
-        let mut line = String::new();
-        let stdout = holder.stdout.take().expect("piped");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("the holder speaks");
-        assert_eq!(line, "ready\n", "a tmpfs could not be mounted in a namespace");
-        Self { holder, mount: at.to_owned() }
-    }
-
-    /// The command that starts a program inside.
-    pub(crate) fn enter(&self) -> Vec<String> {
-        let pid = self.holder.id().to_string();
-        ["nsenter", "--preserve-credentials", "-U", "-m", "-t", &pid].map(str::to_owned).into()
-    }
-
-    /// The disk's folder as seen from outside.
-    pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), self.mount.display()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_growth_and_recovers() {
     let home = tempfile::tempdir().expect("a folder");
-    let disk = SmallDisk::mount(&home.path().join("disk"));
+    let disk = SmallDisk::mount(&home.path().join("disk"), DISK_MIB);
     // The server's data directory is home/data; here it is a link to the small disk.
     std::os::unix::fs::symlink(home.path().join("disk"), home.path().join("data")).expect("a link");
     let mut server = Server::at(Kind::Mechi, home.path(), &["--quota-backend-bytes=-1"]);

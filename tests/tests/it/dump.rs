@@ -108,6 +108,9 @@ async fn a_whole_member_is_shown_and_left_as_it_was() {
     let first = does.iter().position(|does| does.starts_with("grant")).expect("the first of them");
     assert!(does[..first].iter().any(|does| does.starts_with("cluster ")), "{does:?}");
     assert_eq!(does[first..first + wanted.len()], wanted);
+    // What the line cuts is whole in the message: the large value as its digits.
+    let large = &shown.facts("command")[first + 2];
+    assert!(large["message"].as_str().expect("text").contains(&"78".repeat(100_000)), "{}", large["does"]);
     let indexes: Vec<u64> = shown.facts("entry").iter().map(|fact| fact["index"].as_u64().expect("a number")).collect();
     assert_eq!(indexes, (1..=indexes.len() as u64).collect::<Vec<_>>());
 

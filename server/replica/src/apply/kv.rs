@@ -30,6 +30,8 @@ pub fn read_revision(mvcc: &Mvcc, requested: i64, now: i64) -> Result<i64, Error
     match requested {
         _ if requested > now => Err(Error::FutureRevision),
         ..=0 => Ok(now),
+        #[cfg(feature = "mutants")]
+        _ if crate::mutants::active("compacted_read_by_sweep") && requested >= mvcc.history_from() => Ok(requested),
         _ if requested < mvcc.compact_revision() => Err(Error::Compacted),
         _ => Ok(requested),
     }

@@ -99,6 +99,8 @@ impl State {
     /// - Errors: [`Fatal::EngineLost`] if the keys are not those that `meta` was stored with;
     ///   [`Fatal::Bug`] if a list in `meta` is malformed.
     pub fn from_meta(meta: mechipb::StateMeta, mvcc: Mvcc) -> Result<Self, Fatal> {
+        #[cfg(feature = "mutants")]
+        let meta = Self::forgetful(meta);
         let found = (mvcc.revision(), mvcc.compact_revision(), mvcc.content_sum());
         let wanted = (meta.revision, meta.compact_revision, meta.content_sum);
         if found != wanted {
@@ -121,6 +123,18 @@ impl State {
             chain_digest: meta.chain_digest,
             feature_level: meta.feature_level,
         })
+    }
+
+    /// What bugs leave of a stored state.
+    #[cfg(feature = "mutants")]
+    fn forgetful(mut meta: mechipb::StateMeta) -> mechipb::StateMeta {
+        if crate::mutants::active("snapshot_conf_ignored") {
+            meta.conf_state = None;
+        }
+        if crate::mutants::active("dedupe_forgotten_at_open") {
+            meta.windows.clear();
+        }
+        meta
     }
 
     /// Attaches a live key to the lease in its newest record (0: none), during a restore.

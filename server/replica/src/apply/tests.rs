@@ -370,6 +370,12 @@ fn lease_scripts() {
     run_scripts("lease");
 }
 
+#[test]
+fn reg_lease_old_leader_revoke() {
+    let script = format!("{}/testscripts/lease/reg_lease_old_leader_revoke", env!("CARGO_MANIFEST_DIR"));
+    goldenscript::run(&mut Script::default(), script).unwrap();
+}
+
 fn batch(boot: u64, number: u64, request: Request) -> Batch {
     let command = Cmd { id: 40 + number, request: Some(request), ..Default::default() };
     Batch { member: 1, boot, number, wall_ms: 0, commands: vec![command] }
@@ -434,8 +440,10 @@ fn configured(script: &mut Script, steps: &[Step], author: Answer, id: u64) -> O
     out
 }
 
+/// A membership change is state, and its author hears of it: nothing else says who is a member, neither a second store
+/// (etcd 17450) nor the flags of a later start.
 #[test]
-fn a_membership_change_is_state_and_its_author_hears_of_it() {
+fn reg_member_single_source() {
     let member = |id| pb::Member { id, ..Default::default() };
     let mut script = Script::default();
     script.state.found([1, 2, 3].map(MemberId));
@@ -470,6 +478,39 @@ fn a_membership_change_is_state_and_its_author_hears_of_it() {
     script.state = restored;
     assert_eq!(configured(&mut script, &[], Answer { member: 0, boot: 0 }, 0).moved.len(), 1);
     assert_eq!(learners(&script.state), [1]);
+}
+
+/// A txn that reads a compacted revision is answered alike by a member that has swept it and by one that has not
+/// (etcd 18667).
+#[test]
+fn reg_18667_txn_compacted_range() {
+    let run = |swept: bool| {
+        let mut script = Script::default();
+        let put = |key: &'static str, value: &'static str| {
+            Request::Put(pb::PutRequest { key: key.into(), value: value.into(), ..Default::default() })
+        };
+        let compact = |revision| Request::Compaction(pb::CompactionRequest { revision, physical: false });
+        let requests = [put("a", "1"), put("a", "2"), put("a", "3"), compact(4)];
+        for (number, request) in (1..).zip(requests) {
+            applied(&mut script, &batch(1, number, request), ME);
+        }
+        if swept {
+            while !script.state.mvcc.sweep(i64::MAX, 10).done {}
+        }
+        let op = |request| pb::RequestOp { request: Some(request) };
+        let range = pb::RangeRequest { key: "a".into(), revision: 3, ..Default::default() };
+        let first = pb::PutRequest { key: "b".into(), ..Default::default() };
+        let success =
+            vec![op(pb::request_op::Request::RequestPut(first)), op(pb::request_op::Request::RequestRange(range))];
+        let txn = Request::Txn(pb::TxnRequest { success, ..Default::default() });
+        let out = applied(&mut script, &batch(1, 5, txn), ME);
+        let hash = (script.state.mvcc.content_sum(), script.state.mvcc.revision(), script.state.chain_digest);
+        (out, hash)
+    };
+    let (kept, swept) = (run(false), run(true));
+    assert_eq!(kept, swept);
+    assert_eq!(kept.0.answers, [(45, Err(Error::Compacted))]);
+    assert_eq!(kept.1.1, 4, "a txn that is refused changes nothing");
 }
 
 #[test]

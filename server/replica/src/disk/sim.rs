@@ -5,9 +5,12 @@
 //! the disk that the machine would find. A killed process loses nothing: its successor just goes on with the disk.
 //!
 //! It counts every operation that changes something, and can stop at one ([`SimDisk::halt_at`]), fail one
-//! ([`SimDisk::fail_at`]) or run full ([`SimDisk::set_capacity`]). It chooses nothing itself.
+//! ([`SimDisk::fail_at`], [`SimDisk::fail_next_sync`]), run full ([`SimDisk::set_capacity`]), and give back what it should
+//! not ([`SimDisk::damage`], [`SimDisk::overwritten`]). It chooses nothing itself.
 
-use super::{Disk, File, SECTOR_BYTES};
+mod calls;
+
+use super::SECTOR_BYTES;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -81,7 +84,10 @@ struct State {
     operations: u64,
     halt_at: Option<u64>,
     faults: BTreeMap<u64, Fault>,
+    next_sync: Option<Fault>,
+    struck: u64,
     capacity: Option<u64>,
+    keeps_overwritten: bool,
 }
 
 #[derive(Clone, Default)]
@@ -90,6 +96,8 @@ struct Inode {
     durable: Vec<u8>,
     current: Vec<u8>,
     pending: Vec<Write>,
+    /// What sectors held before their last durable change, if that is kept.
+    overwritten: BTreeMap<usize, [u8; SECTOR_BYTES]>,
 }
 
 #[derive(Clone)]
@@ -153,11 +161,35 @@ impl SimDisk {
         self.0.borrow_mut().faults.insert(operation, fault);
     }
 
+    /// Makes the next sync, of a file or a directory, fail once.
+    pub fn fail_next_sync(&self, fault: Fault) {
+        self.0.borrow_mut().next_sync = Some(fault);
+    }
+
+    /// How many of the planned faults have struck so far.
+    pub fn struck(&self) -> u64 {
+        self.0.borrow().struck
+    }
+
     /// Ends all planned halts and faults.
     pub fn heal(&self) {
         let mut state = self.0.borrow_mut();
         state.halt_at = None;
+        state.next_sync = None;
         state.faults.clear();
+    }
+
+    /// Keeps from now on what durable writes overwrite, for [`SimDisk::overwritten`].
+    pub fn keep_overwritten(&self) {
+        self.0.borrow_mut().keeps_overwritten = true;
+    }
+
+    /// What a sector of a file held before its last durable change: what is read if that write never reached the medium
+    /// although its sync said so. `None` if it was written once only, or [`SimDisk::keep_overwritten`] came later.
+    pub fn overwritten(&self, path: &str, sector: usize) -> Option<[u8; SECTOR_BYTES]> {
+        let state = self.0.borrow();
+        let inode = state.find(path).ok()?;
+        state.inodes[inode].overwritten.get(&sector).copied()
     }
 
     /// Sets how many bytes all files together may hold; beyond, operations fail with `StorageFull`.
@@ -181,8 +213,15 @@ impl SimDisk {
     /// `fate` gives it. Nothing is pending on it, no fault planned, no lock held; this disk is not changed.
     pub fn power_cut(&self, mut fate: impl FnMut(Pending<'_>) -> Fate) -> Self {
         let state = self.0.borrow();
-        let mut after = State { capacity: state.capacity, ..State::default() };
-        for inode in &state.inodes {
+        let (capacity, keeps_overwritten) = (state.capacity, state.keeps_overwritten);
+        let mut after = State { capacity, keeps_overwritten, ..State::default() };
+        let named = state.named();
+        for (number, inode) in state.inodes.iter().enumerate() {
+            if inode.pending.is_empty() && !named.contains(&number) {
+                // Removed long ago: nobody will look for it.
+                after.inodes.push(Inode::default());
+                continue;
+            }
             let mut bytes = inode.durable.clone();
             for write in &inode.pending {
                 let sectors = write.sectors();
@@ -194,6 +233,7 @@ impl SimDisk {
                 current: bytes.clone(),
                 durable: bytes,
                 pending: Vec::new(),
+                overwritten: inode.overwritten.clone(),
             });
         }
         for (path, dir) in &state.dirs {
@@ -265,7 +305,10 @@ impl State {
             return Err(io::Error::other(format!("{verb} {path}: the simulated machine has stopped")));
         }
         match self.faults.remove(&number) {
-            Some(Fault::Error) => Err(io::Error::other(format!("{verb} {path}: injected error"))),
+            Some(Fault::Error) => {
+                self.struck += 1;
+                Err(io::Error::other(format!("{verb} {path}: injected error")))
+            }
             other => Ok(other),
         }
     }
@@ -294,6 +337,14 @@ impl State {
         nodes.map(|node| if let Node::File(inode) = node { self.inodes[*inode].current.len() as u64 } else { 0 }).sum()
     }
 
+    /// The files that some name may lead to after a power cut.
+    fn named(&self) -> BTreeSet<usize> {
+        let nodes =
+            |dir: &Dir| dir.durable.values().copied().chain(dir.pending.iter().map(|change| change.node)).collect();
+        let nodes = self.dirs.values().flat_map(|dir| -> Vec<Node> { nodes(dir) });
+        nodes.filter_map(|node| if let Node::File(inode) = node { Some(inode) } else { None }).collect()
+    }
+
     /// Forgets directories whose own name did not survive, with all that is in them.
     fn drop_unreachable(&mut self) {
         let reachable = |dirs: &BTreeMap<String, Dir>, path: &str| {
@@ -316,6 +367,19 @@ impl State {
             .collect();
         for (path, _) in named {
             self.dirs.entry(path).or_default();
+        }
+    }
+}
+
+impl Inode {
+    /// Keeps what a write is about to overwrite durably.
+    fn keep(&mut self, write: &Write) {
+        let first = write.offset as usize / SECTOR_BYTES;
+        for sector in first..first + write.sectors() {
+            let bytes = self.durable.get(sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES);
+            if let Some(bytes) = bytes.and_then(|bytes| bytes.try_into().ok()) {
+                self.overwritten.insert(sector, bytes);
+            }
         }
     }
 }
@@ -363,185 +427,6 @@ impl Change {
         if let Some(name) = &self.add {
             names.insert(name.clone(), self.node);
         }
-    }
-}
-
-impl Disk for SimDisk {
-    type File = SimFile;
-    type Lock = SimLock;
-
-    fn create(&self, path: &str) -> io::Result<SimFile> {
-        let mut state = self.0.borrow_mut();
-        state.begin("create", path)?;
-        if state.dir(super::parent(path))?.current.contains_key(base(path)) {
-            return Err(error(ErrorKind::AlreadyExists, "create", path));
-        }
-        let inode = state.inodes.len();
-        let add = Some(base(path).to_owned());
-        state.change(super::parent(path), Change { remove: None, add, node: Node::File(inode) })?;
-        state.inodes.push(Inode { path: path.to_owned(), ..Inode::default() });
-        Ok(SimFile { disk: self.clone(), inode, path: path.to_owned() })
-    }
-
-    fn open(&self, path: &str) -> io::Result<SimFile> {
-        let inode = self.0.borrow().find(path)?;
-        Ok(SimFile { disk: self.clone(), inode, path: path.to_owned() })
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
-        state.begin("rename", from)?;
-        let node = Node::File(state.find(from)?);
-        let (remove, add) = (Some(base(from).to_owned()), Some(base(to).to_owned()));
-        if super::parent(from) != super::parent(to) {
-            // Two directories are made durable apart, so a crash may leave both names or none; we never need it.
-            return Err(error(ErrorKind::CrossesDevices, "rename", from));
-        }
-        state.change(super::parent(to), Change { remove, add, node })
-    }
-
-    fn unlink(&self, path: &str) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
-        state.begin("remove", path)?;
-        let node = Node::File(state.find(path)?);
-        state.change(super::parent(path), Change { remove: Some(base(path).to_owned()), add: None, node })
-    }
-
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
-        state.begin("create directory", path)?;
-        if path.is_empty() || state.dir(super::parent(path))?.current.contains_key(base(path)) {
-            return Err(error(ErrorKind::AlreadyExists, "create directory", path));
-        }
-        let add = Some(base(path).to_owned());
-        state.change(super::parent(path), Change { remove: None, add, node: Node::Dir })?;
-        state.dirs.insert(path.to_owned(), Dir::default());
-        Ok(())
-    }
-
-    fn remove_dir(&self, path: &str) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
-        state.begin("remove directory", path)?;
-        if !state.dir(path)?.current.is_empty() {
-            return Err(error(ErrorKind::DirectoryNotEmpty, "remove directory", path));
-        }
-        let remove = Some(base(path).to_owned());
-        state.change(super::parent(path), Change { remove, add: None, node: Node::Dir })?;
-        state.dirs.remove(path);
-        Ok(())
-    }
-
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
-        let fault = state.begin("sync directory", path)?;
-        let dir = state.dirs.get_mut(path).ok_or_else(|| error(ErrorKind::NotFound, "sync directory", path))?;
-        dir.pending.clear();
-        match fault {
-            None => dir.durable = dir.current.clone(),
-            Some(fault) => {
-                if fault == Fault::SyncDropsPages {
-                    dir.current = dir.durable.clone();
-                }
-                return Err(io::Error::other(format!("sync directory {path}: injected error")));
-            }
-        }
-        Ok(())
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        Ok(self.0.borrow().dir(path)?.current.keys().cloned().collect())
-    }
-
-    fn lock(&self, path: &str) -> io::Result<SimLock> {
-        if !self.0.borrow_mut().locks.insert(path.to_owned()) {
-            return Err(error(ErrorKind::WouldBlock, "lock", path));
-        }
-        Ok(SimLock { disk: self.clone(), path: path.to_owned() })
-    }
-}
-
-impl File for SimFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.0.borrow();
-        let bytes = &state.inodes[self.inode].current;
-        let from = (offset as usize).min(bytes.len());
-        let read = buffer.len().min(bytes.len() - from);
-        buffer[..read].copy_from_slice(&bytes[from..from + read]);
-        Ok(read)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.0.borrow_mut();
-        state.begin("write", &self.path)?;
-        let length = offset + bytes.len() as u64;
-        let room = self.room(&state);
-        // Like a real file system, it writes what fits and then fails.
-        let fits = (length.min(room.max(offset)) - offset) as usize;
-        let inode = &mut state.inodes[self.inode];
-        if fits > 0 {
-            let write = Write { offset, bytes: bytes[..fits].to_vec(), length: offset + fits as u64 };
-            write.apply(&mut inode.current, &Fate::Applied);
-            inode.pending.push(write);
-        }
-        if fits < bytes.len() { Err(error(ErrorKind::StorageFull, "write", &self.path)) } else { Ok(()) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.0.borrow_mut();
-        let fault = state.begin("sync", &self.path)?;
-        let inode = &mut state.inodes[self.inode];
-        let pending = std::mem::take(&mut inode.pending);
-        match fault {
-            None => {
-                // Replaying the writes, instead of copying what is read, keeps lost pages lost.
-                for write in pending {
-                    write.apply(&mut inode.durable, &Fate::Applied);
-                }
-                Ok(())
-            }
-            Some(fault) => {
-                if fault == Fault::SyncDropsPages {
-                    inode.current = inode.durable.clone();
-                }
-                Err(io::Error::other(format!("sync {}: injected error", self.path)))
-            }
-        }
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.0.borrow().inodes[self.inode].current.len() as u64)
-    }
-
-    fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let mut state = self.disk.0.borrow_mut();
-        state.begin("allocate", &self.path)?;
-        if bytes > self.room(&state) {
-            return Err(error(ErrorKind::StorageFull, "allocate", &self.path));
-        }
-        let inode = &mut state.inodes[self.inode];
-        if bytes > inode.current.len() as u64 {
-            let write = Write { offset: 0, bytes: Vec::new(), length: bytes };
-            write.apply(&mut inode.current, &Fate::Applied);
-            inode.pending.push(write);
-        }
-        Ok(())
-    }
-}
-
-impl SimFile {
-    /// How long this file may become.
-    fn room(&self, state: &State) -> u64 {
-        let length = state.inodes[self.inode].current.len() as u64;
-        match state.capacity {
-            None => u64::MAX,
-            Some(capacity) => length.saturating_add(capacity.saturating_sub(state.used())),
-        }
-    }
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        self.disk.0.borrow_mut().locks.remove(&self.path);
     }
 }
 

@@ -343,7 +343,8 @@ mod tests {
     }
 
     #[test]
-    fn a_noted_lease_keeps_its_remaining_time_over_a_leader_change() {
+    fn reg_lease_checkpoint() {
+        // A noted lease keeps its remaining time over a leader change; etcd's began anew (14253).
         let mut lessor = leader(&[(1, 1_000, 10)]);
         assert_eq!(lessor.remaining(ONE, at(0)), Some(Remaining { ttl: 10, granted_ttl: 1_000 }));
         let clear = LeaseCheckpoint { id: 1, remaining_ttl: 0 };

@@ -30,6 +30,13 @@ pub enum Input {
         /// The entry's data.
         batch: Bytes,
     },
+    /// A leader has refused this member's batch: it cannot be applied there.
+    BatchRefused {
+        /// The boot that made it.
+        boot: u64,
+        /// Its number.
+        number: u64,
+    },
     /// An operator wants another configuration. Refused unless this member leads, and while a change is under way; answered
     /// by its application like a command, or by [`super::Effect::Unknown`].
     Configure {

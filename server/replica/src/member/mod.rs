@@ -108,7 +108,15 @@ impl Member {
             // Its author asks again.
             Input::Forwarded { .. } if self.backlog.is_full() => {}
             Input::Forwarded { from, batch } => self.replica.feed(Told::Forwarded { from, batch }),
+            Input::BatchRefused { boot, number } => self.replica.feed(Told::BatchRefused { boot, number }),
             Input::Read(token) => self.read(Reader::Client(token)),
+            #[cfg(feature = "mutants")]
+            Input::KeepAlive { token, id } if self.leads() && crate::mutants::active("keep_alive_without_round") => {
+                if let Some(command) = self.judge.keep_alive(id, self.now, token) {
+                    self.propose(command);
+                }
+                self.tell_renewed();
+            }
             Input::KeepAlive { token, id } if self.leads() => self.read(Reader::KeepAlive { id, token }),
             // A follower may have applied a grant, and told its client, before the leader has: it reads up to there first.
             Input::TimeToLive { token, id } if self.leads() => self.read(Reader::TimeToLive { id, token }),
@@ -244,6 +252,7 @@ impl Member {
         let effect = match wish {
             Wish::Send { to, message, urgent } => Effect::Send { to, message, urgent },
             Wish::Forward { to, batch } => Effect::Forward { to, batch },
+            Wish::RefuseBatch { to, boot, number, why } => Effect::RefuseBatch { to, boot, number, why },
             Wish::Persist { ticket, records, sync } => Effect::Persist { ticket, records, sync },
             Wish::BuildSnapshot => Effect::BuildSnapshot,
             Wish::SendSnapshot { to, index, term } => Effect::SendSnapshot { to, index, term },

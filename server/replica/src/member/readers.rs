@@ -67,6 +67,8 @@ impl Readers {
 
     /// Takes the next reader whose read point lies at or below `applied`.
     pub(super) fn next_served(&mut self, applied: Index) -> Option<(Index, Reader)> {
+        #[cfg(feature = "mutants")]
+        let applied = if crate::mutants::active("read_before_applied") { Index::MAX } else { applied };
         match self.confirmed.front() {
             Some((at, _)) if *at <= applied => self.confirmed.pop_front(),
             _ => None,

@@ -165,6 +165,20 @@ fn who_asks_a_new_leader_waits_until_it_judges() {
     assert!(matches!(one.answer(2), Some(Ok(Answer::Remaining(Some(_))))));
 }
 
+/// A lease whose end is committed is not renewed, whether the leader has applied that or not (etcd 20813).
+#[test]
+fn reg_lease_renew_revoked() {
+    let mut one = One::new(1, vec![lease(7, 600, 0)]);
+    one.paused = true;
+    let end = Request::LeaseExpire(mechipb::LeaseExpire { id: 7, grant_index: 0, ..Default::default() });
+    one.feed(Input::Propose(Command { id: 5, request: Some(end), ..Command::default() }));
+    assert_eq!(one.keep_alive(1, 7), None, "its end is committed, and not applied");
+    one.paused = false;
+    one.pass(TICK);
+    assert_eq!(one.answer(1), Some(Ok(Answer::Renewed(0))));
+    assert_eq!(one.keep_alive(2, 7), Some(Ok(Answer::Renewed(0))));
+}
+
 #[test]
 fn who_asks_for_what_is_left_waits_until_the_leader_has_applied_what_is_committed() {
     let mut one = One::new(1, vec![lease(7, 600, 0)]);

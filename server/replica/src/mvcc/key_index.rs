@@ -6,6 +6,7 @@ use crate::digest;
 use crate::record::Record;
 use crate::shared::HEADER_BYTES;
 use crate::types::Revision;
+use std::collections::VecDeque;
 
 /// etcd's revision key on disk (8-byte main, `_`, 8-byte sub); counted as part of a revision's size.
 const REVISION_KEY_BYTES: u64 = 17;
@@ -100,9 +101,10 @@ pub(super) fn allocated(len: usize) -> u64 {
 /// A key; its generations are the stretches between tombstones.
 pub(super) struct KeyEntry {
     pub(super) latest: Version,
-    /// Ascending, all below `latest`. Boxed twice to cost a key with one version 8 bytes instead of 24.
+    /// Ascending, all below `latest`. Boxed twice to cost a key with one version 8 bytes instead of 32; a deque, since what
+    /// is swept leaves at the front, a little at a time.
     #[allow(clippy::box_collection)]
-    older: Option<Box<Vec<Version>>>,
+    older: Option<Box<VecDeque<Version>>>,
 }
 
 impl KeyEntry {
@@ -110,16 +112,17 @@ impl KeyEntry {
     pub(super) fn from_versions(mut versions: Vec<Version>) -> Option<Self> {
         let latest = versions.pop()?;
         versions.shrink_to_fit();
-        Some(Self { latest, older: (!versions.is_empty()).then(|| Box::new(versions)) })
+        Some(Self { latest, older: (!versions.is_empty()).then(|| Box::new(versions.into())) })
     }
 
-    pub(super) fn older(&self) -> &[Version] {
-        self.older.as_deref().map_or(&[], |older| &older[..])
+    /// The versions before the newest one, ascending.
+    pub(super) fn older(&self) -> impl DoubleEndedIterator<Item = &Version> {
+        self.older.iter().flat_map(|older| older.iter())
     }
 
     /// All versions, ascending.
     pub(super) fn versions(&self) -> impl DoubleEndedIterator<Item = &Version> {
-        self.older().iter().chain([&self.latest])
+        self.older().chain([&self.latest])
     }
 
     pub(super) fn versions_mut(&mut self) -> impl Iterator<Item = &mut Version> {
@@ -131,8 +134,8 @@ impl KeyEntry {
         if self.latest.main <= at {
             return Some(&self.latest);
         }
-        let older = self.older();
-        older[..older.partition_point(|version| version.main <= at)].last()
+        let older = self.older.as_deref()?;
+        older.partition_point(|version| version.main <= at).checked_sub(1).map(|last| &older[last])
     }
 
     /// What a reader at `at` sees.
@@ -142,22 +145,22 @@ impl KeyEntry {
 
     pub(super) fn push(&mut self, version: Version) {
         let older = std::mem::replace(&mut self.latest, version);
-        self.older.get_or_insert_default().push(older);
+        self.older.get_or_insert_default().push_back(older);
     }
 
     /// Takes out up to `max` garbage versions, never the newest one (see [`KeyEntry::is_dead`]).
     pub(super) fn prune(&mut self, compact: i64, max: usize, removed: &mut Vec<Version>) {
         let Some(older) = &mut self.older else { return };
-        let is_garbage = |older: &[Version], at: usize| {
+        let is_garbage = |older: &VecDeque<Version>, at: usize| {
             older[at].is_garbage(Some(older.get(at + 1).unwrap_or(&self.latest)), compact)
         };
-        let garbage = (0..older.len()).take_while(|at| is_garbage(older, *at)).count().min(max);
+        let garbage = (0..older.len().min(max)).take_while(|at| is_garbage(older, *at)).count();
         removed.extend(older.drain(..garbage));
         // Only a transaction that changes one key twice leaves garbage behind something that is none.
         let (mut at, mut left) = (0, max - garbage);
         while left > 0 && at < older.len() && older[at].main <= compact {
             if is_garbage(older, at) {
-                removed.push(older.remove(at));
+                removed.extend(older.remove(at));
                 left -= 1;
             } else {
                 at += 1;

@@ -58,6 +58,11 @@ impl Mvcc {
         rows.sort_by(|a, b| a.version.head.key().cmp(b.version.head.key()));
         let mut mvcc = Self::new();
         mvcc.revision = revision;
+        #[cfg(feature = "mutants")]
+        if crate::mutants::active("revision_from_keys_at_open") {
+            let live = rows.iter().filter(|row| !row.version.tombstone).map(|row| row.version.main);
+            mvcc.revision = live.max().unwrap_or(1);
+        }
         mvcc.compact_revision = compact_revision;
         mvcc.sweeper = Sweeper::new(compact_revision);
         let (mut entries, mut changes, mut attachments) = (Vec::new(), Vec::new(), Vec::new());

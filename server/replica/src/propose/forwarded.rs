@@ -25,10 +25,17 @@ impl Forwarded {
         }
     }
 
-    /// Takes a batch in, unless it is known or too much waits; its author sends it again.
+    /// Tells whether a batch of so many bytes would be taken in: not if it is known or too much waits, and its author
+    /// sends it again.
+    pub(super) fn wants(&self, id: &BatchId, bytes: usize) -> bool {
+        let full = !self.waiting.is_empty() && self.bytes + bytes > FORWARDED_BYTES_MAX;
+        self.term.is_some() && !full && !self.known.contains(id)
+    }
+
+    /// Takes a batch in, if it is wanted.
     pub(super) fn offer(&mut self, id: BatchId, batch: Bytes) {
-        let full = !self.waiting.is_empty() && self.bytes + batch.len() > FORWARDED_BYTES_MAX;
-        if self.term.is_some() && !full && self.known.insert(id) {
+        if self.wants(&id, batch.len()) {
+            self.known.insert(id);
             self.bytes += batch.len();
             self.waiting.push((id, batch));
         }

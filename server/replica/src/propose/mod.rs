@@ -10,7 +10,7 @@ mod open;
 
 use crate::command::{self, BatchId};
 use crate::effect::{Effect, Entry, EntryKind};
-use crate::limits::{PEER_MESSAGE_BYTES_MAX, PENDING_REQUESTS_MAX};
+use crate::limits::PENDING_REQUESTS_MAX;
 use crate::outcome::Error;
 use crate::types::{MemberId, MonoMillis, Term};
 use admit::Queue;
@@ -108,11 +108,30 @@ impl Proposals {
         }
     }
 
-    /// Takes in a batch that another member wants appended; one that is malformed, or not its own, is dropped.
+    /// Takes in a batch that another member wants appended; one that could not be applied is refused.
+    ///
+    /// It is decoded for this alone: its entry is decoded by another thread, after its commit, when it is too late. One
+    /// that is known, or for which there is no room, is dropped before that.
     pub(crate) fn forwarded(&mut self, from: MemberId, batch: Bytes) {
-        match command::peek(&batch) {
-            Some(id) if id.member == from.0 && batch.len() <= PEER_MESSAGE_BYTES_MAX => self.forwarded.offer(id, batch),
-            _ => {}
+        let id = command::peek(&batch).unwrap_or_default();
+        if !self.forwarded.wants(&id, batch.len()) {
+            return;
+        }
+        match command::check_foreign(&batch, from) {
+            Ok(()) => self.forwarded.offer(id, batch),
+            Err(unfit) => {
+                let BatchId { boot, number, .. } = id;
+                self.answers.push(Effect::RefuseBatch { to: from, boot, number, why: unfit.to_string() });
+            }
+        }
+    }
+
+    /// Gives up a batch that a leader has refused. Another leader may have appended it all the same, so that its fate is
+    /// unknown; but it is not sent again, since the next leader would most likely refuse it too.
+    pub(crate) fn given_back(&mut self, boot: u64, number: u64) {
+        if boot == self.boot {
+            let given_up = self.open.remove(number);
+            self.answers.extend(given_up.into_iter().map(|id| Effect::Unknown { id, why: Error::BatchRefused }));
         }
     }
 
@@ -312,14 +331,37 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_a_wrong_author_or_without_one_is_dropped() {
+    fn a_batch_of_a_wrong_author_or_without_one_is_refused_and_by_a_leader_alone() {
         let mut proposals = proposals();
+        proposals.forwarded(OTHER, Bytes::new());
+        assert_eq!(settled(&mut proposals), [""; 0]);
         proposals.lead(Leader::Own(4));
         proposals
             .forwarded(MemberId(3), command::encode(&Batch { member: 2, boot: 1, number: 1, ..Default::default() }));
         proposals.forwarded(OTHER, Bytes::new());
         proposals.forwarded(OTHER, vec![1, 2, 3].into());
         assert!(proposals.for_log(4).data.is_empty());
+        assert_eq!(
+            settled(&mut proposals),
+            [
+                r#"RefuseBatch { to: MemberId(3), boot: 1, number: 1, why: "member 2 made it" }"#,
+                r#"RefuseBatch { to: MemberId(2), boot: 0, number: 0, why: "it does not begin as a batch does" }"#,
+                r#"RefuseBatch { to: MemberId(2), boot: 0, number: 0, why: "it does not begin as a batch does" }"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_batch_that_a_leader_refused_is_given_up_and_not_sent_again() {
+        let mut proposals = proposals();
+        proposals.offer(command(1));
+        assert_eq!(forward(&mut proposals, 3), 1);
+        proposals.given_back(2, 1);
+        proposals.given_back(1, 2);
+        assert_eq!(settled(&mut proposals), [""; 0], "of another boot, or of no batch");
+        proposals.given_back(1, 1);
+        assert_eq!(settled(&mut proposals), ["Unknown { id: 1, why: BatchRefused }"]);
+        assert_eq!(forward(&mut proposals, 4), 0);
     }
 
     #[test]

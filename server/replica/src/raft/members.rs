@@ -55,7 +55,14 @@ impl Node {
         }
         // A new leader may hold a change that it does not know to be committed.
         let raft = &self.raw.raft;
-        if raft.has_pending_conf() || !raft.commit_to_current_term() || self.members.conf.is_joint() || steps.is_empty()
+        #[cfg(feature = "mutants")]
+        let unguarded = crate::mutants::active("two_changes_at_once");
+        #[cfg(not(feature = "mutants"))]
+        let unguarded = false;
+        if !unguarded && raft.has_pending_conf()
+            || !raft.commit_to_current_term()
+            || self.members.conf.is_joint()
+            || steps.is_empty()
         {
             return Err(Error::UnhealthyCluster);
         }

@@ -15,7 +15,7 @@ use crate::effect::{Effect, Entry, HardState, Role};
 use crate::input::{ReadId, Ticket};
 use crate::limits::{
     COMMITTED_BYTES_PER_READY_MAX, LOG_MEMORY_BYTES_MAX, LOG_MEMORY_PINNED_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
-    RAFT_INFLIGHT_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_UNCOMMITTED_BYTES_MAX, READ_TIMEOUT_MS,
+    RAFT_INFLIGHT_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_NUMBER_MAX, RAFT_UNCOMMITTED_BYTES_MAX, READ_TIMEOUT_MS,
 };
 use crate::outcome::{Error, Fatal};
 use crate::replica::{LogTail, ReplicaConfig};
@@ -26,7 +26,7 @@ use log::Log;
 use members::Members;
 use pins::Pins;
 use protobuf::Message as _;
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::{self, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, SnapshotStatus, StateRole};
 use reads::Reads;
 use ready::Writes;
@@ -47,6 +47,19 @@ pub(crate) struct Node {
     members: Members,
     pins: Pins,
     failover: Failover,
+}
+
+/// Whether a message can be true: raft counts on from its numbers, and indexes entries by theirs, without looking.
+fn is_sound(message: &Message) -> bool {
+    let Message { term, log_term, index, commit, commit_term, reject_hint, request_snapshot, .. } = *message;
+    let numbers = [term, log_term, index, commit, commit_term, reject_hint, request_snapshot];
+    let mut last = (index, log_term);
+    let follows = |entry: &eraftpb::Entry| {
+        let before = std::mem::replace(&mut last, (entry.index, entry.term));
+        entry.index == before.0 + 1 && (before.1..=term).contains(&entry.term)
+    };
+    let is_append = message.get_msg_type() == MessageType::MsgAppend;
+    numbers.into_iter().all(|number| number <= RAFT_NUMBER_MAX) && (!is_append || message.entries.iter().all(follows))
 }
 
 impl Node {
@@ -206,7 +219,7 @@ impl Node {
             return;
         }
         let Ok(message) = Message::parse_from_bytes(message) else { return };
-        if message.to != self.config.member.0 || message.from == self.config.member.0 {
+        if message.to != self.config.member.0 || message.from == self.config.member.0 || !is_sound(&message) {
             return;
         }
         match message.get_msg_type() {
@@ -276,6 +289,10 @@ impl Node {
 
     /// Takes note of what became of a snapshot that was offered; raft goes on with entries, or offers again.
     pub(crate) fn snapshot_sent(&mut self, to: MemberId, ok: bool) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::active("snapshot_report_dropped") {
+            return;
+        }
         let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.raw.report_snapshot(to.0, status);
     }

@@ -79,7 +79,12 @@ impl Reads {
             self.attempts = 1;
         }
         let mut context = Context::default();
-        for (slot, part) in context.chunks_exact_mut(8).zip([self.member.0, self.boot, self.attempts]) {
+        #[cfg(feature = "mutants")]
+        let shared = crate::mutants::active("read_context_shared");
+        #[cfg(not(feature = "mutants"))]
+        let shared = false;
+        let (member, boot) = if shared { (0, 0) } else { (self.member.0, self.boot) };
+        for (slot, part) in context.chunks_exact_mut(8).zip([member, boot, self.attempts]) {
             slot.copy_from_slice(&part.to_be_bytes());
         }
         let reads = self.waiting.drain(..).collect();
@@ -161,6 +166,35 @@ mod tests {
         let second = reads.begin(MonoMillis(1), 2, 3);
         assert_eq!(reads.answered(&first), []);
         assert_eq!(reads.answered(&second), [ReadId(1), ReadId(2), ReadId(3)]);
+    }
+
+    /// A read that came after the first attempt is not answered by what the first attempt finds, however late that is
+    /// (etcd 20418, 21375): the point of that read may be older than what its client was told since.
+    #[test]
+    fn reg_20418_pause_read_index() {
+        let mut reads = reads();
+        offer(&mut reads, 1, 0);
+        let before = reads.begin(MonoMillis(0), 1, 1);
+        // The process is paused; the answer lies in its socket, and time has gone on.
+        offer(&mut reads, 2, READ_ROUND_RETRY_MS);
+        reads.check(MonoMillis(READ_ROUND_RETRY_MS), 1, 1);
+        let after = reads.begin(MonoMillis(READ_ROUND_RETRY_MS), 1, 1);
+        assert_ne!(before, after, "no attempt has another's context");
+        assert_eq!(reads.answered(&before), []);
+        // The same over a change of leader, in whose term nothing of the old one's counts.
+        offer(&mut reads, 3, READ_ROUND_RETRY_MS);
+        reads.check(MonoMillis(READ_ROUND_RETRY_MS), 2, 3);
+        let elsewhere = reads.begin(MonoMillis(READ_ROUND_RETRY_MS), 2, 3);
+        assert!(elsewhere != before && elsewhere != after);
+        assert_eq!((reads.answered(&before), reads.answered(&after)), (vec![], vec![]));
+        assert_eq!(reads.answered(&elsewhere), [ReadId(1), ReadId(2), ReadId(3)]);
+        // Nor does another boot, or another member, ask under a context that was ever used.
+        let mut others = [Reads::new(MemberId(1), 3, 5_000), Reads::new(MemberId(2), 2, 5_000)];
+        for other in &mut others {
+            offer(other, 1, 0);
+            let context = other.begin(MonoMillis(0), 1, 1);
+            assert!(context != before && context != after && context != elsewhere);
+        }
     }
 
     #[test]

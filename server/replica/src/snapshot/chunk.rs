@@ -1,6 +1,6 @@
 //! Chunks: immutable files of consecutive records, compressed, named by what they hold.
 
-use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::limits::{LZ4_RATIO_MAX, SNAPSHOT_CHUNK_BYTES};
 use crate::outcome::Fatal;
 use crate::store::applied::Tally;
 use crate::store::block::{self, Entry};
@@ -122,6 +122,10 @@ pub fn decode(chunk: &Chunk, file: &[u8], path: &str) -> Result<Vec<Entry>, Fata
     let payload = &file[HEADER_BYTES..];
     let unpacked;
     let raw = match file[9] {
+        // Room is made for what the header says, so it must be possible.
+        LZ4 if raw_bytes > payload.len().saturating_mul(LZ4_RATIO_MAX) => {
+            return Err(corrupt(path, 20, format!("{} bytes do not unpack to {raw_bytes}", payload.len())));
+        }
         LZ4 => {
             unpacked = lz4_flex::block::decompress(payload, raw_bytes)
                 .map_err(|error| corrupt(path, HEADER_BYTES, error.to_string()))?;

@@ -10,6 +10,7 @@ pub mod chunk;
 pub mod manifest;
 
 use crate::disk::{self, Disk, File, join};
+use crate::limits;
 use crate::outcome::Fatal;
 use crate::store::block::Entry;
 use manifest::Manifest;
@@ -164,12 +165,56 @@ pub fn collect_garbage_but<D: Disk>(
 ///
 /// - Units: bytes; below `log_bytes_min` none is made, however small the data.
 pub fn is_due(log_since: u64, live: u64, log_bytes_min: u64) -> bool {
-    log_since >= (live / crate::limits::SNAPSHOT_LOG_FRACTION).max(log_bytes_min)
+    log_since >= log_between(live, log_bytes_min)
 }
 
 /// Whether the older snapshot and its log may stay beside the newest.
 ///
-/// - Units: bytes; `used` counts snapshots and log, and a snapshot that is about to be written.
-pub fn keeps_older(used: u64, live: u64) -> bool {
-    used.saturating_mul(2) < live.max(crate::limits::SNAPSHOT_LOG_BYTES_MIN).saturating_mul(5)
+/// - Units: bytes; `used` counts snapshots and log, and a snapshot that is about to be written; `coming` is the log that
+///   grows before the older goes by itself. Up to a fixed size it always may: little data is not worth its risk.
+pub fn keeps_older(used: u64, coming: u64, live: u64) -> bool {
+    let standing = limits::WAL_SEGMENT_BYTES * limits::WAL_STANDING_SEGMENTS;
+    let bound = live.saturating_mul(limits::SNAPSHOT_DISK_HALVES) / 2;
+    used < limits::SNAPSHOT_OLDER_BYTES || used.saturating_add(coming).saturating_add(standing) < bound
+}
+
+/// The log that grows between two snapshots, in bytes.
+pub fn log_between(live: u64, log_bytes_min: u64) -> u64 {
+    (live / limits::SNAPSHOT_LOG_FRACTION).max(log_bytes_min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Snapshots, log and what stands beside them on the disk, at most, in halves of the live data.
+    fn most(live: u64) -> u64 {
+        let log = log_between(live, limits::SNAPSHOT_LOG_BYTES_MIN);
+        // Right after a snapshot: it, its predecessor, and the log since that.
+        let older = keeps_older(2 * live + log, log, live);
+        let before_next = if older { 2 * live + 2 * log } else { live + log };
+        // Before the next is built the older may go, with its log.
+        let stays = older && keeps_older(3 * live + 2 * log, 0, live);
+        let while_building = if stays { 3 * live + 2 * log } else { 2 * live + log };
+        (before_next.max(while_building) + limits::WAL_STANDING_SEGMENTS * limits::WAL_SEGMENT_BYTES) * 2 / live
+    }
+
+    #[test]
+    fn the_disk_holds_at_most_four_times_the_live_data() {
+        for live in [280 * MIB, 400 * MIB, 450 * MIB, 1 << 30, 4 << 30, 100 << 30] {
+            assert!(most(live) < 8, "{} halves of {} MiB", most(live), live / MIB);
+        }
+    }
+
+    #[test]
+    fn little_data_and_much_keep_two_snapshots() {
+        let log = |live| log_between(live, limits::SNAPSHOT_LOG_BYTES_MIN);
+        for live in [0, MIB, 40 * MIB, 1 << 30, 10 << 30] {
+            assert!(keeps_older(2 * live + log(live), log(live), live), "{live}");
+        }
+        let live = 300 * MIB;
+        assert!(!keeps_older(2 * live + log(live), log(live), live));
+    }
 }

@@ -285,6 +285,11 @@ fn push(entries: &mut Vec<(Entry, Position)>, entry: &Entry, at: Position) -> Re
         if entries.get(place).is_some_and(|(old, _)| old.term == entry.term) {
             return Ok(());
         }
+        #[cfg(feature = "mutants")]
+        if place < entries.len() && crate::mutants::active("conflict_kept_at_open") {
+            entries[place] = (entry.clone(), at);
+            return Ok(());
+        }
         entries.truncate(place);
     }
     entries.push((entry.clone(), at));

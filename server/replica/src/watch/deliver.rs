@@ -50,6 +50,8 @@ impl WatchHub {
         for matches in slice.matches.chunk_by(|a, b| a.0 == b.0) {
             let slot = matches[0].0;
             if let Some(missed) = self.deliver(slot, matches, &slice, out) {
+                #[cfg(feature = "mutants")]
+                let missed = if crate::mutants::active("slow_watcher_skips") { slice.end + 1 } else { missed };
                 self.lag(slot, missed);
             }
         }
@@ -129,7 +131,11 @@ impl WatchHub {
         let prev_kv = self.watchers.get(slot).filter.prev_kv;
         let event = |at: &(Slot, u32)| -> &Event { &slice.events[at.1 as usize] };
         let (mut pieces, mut bytes, mut complete) = (Vec::<Bytes>::new(), 0, 0);
-        for revision in matches.chunk_by(|a, b| event(a).revision == event(b).revision) {
+        #[cfg(feature = "mutants")]
+        let split = crate::mutants::active("revision_split");
+        #[cfg(not(feature = "mutants"))]
+        let split = false;
+        for revision in matches.chunk_by(|a, b| !split && event(a).revision == event(b).revision) {
             let main = event(&revision[0]).revision;
             let forms = || revision.iter().filter_map(|at| event(at).form(prev_kv));
             let size: usize = forms().map(Bytes::len).sum();

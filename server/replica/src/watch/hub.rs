@@ -337,6 +337,8 @@ impl WatchHub {
         #[cfg(feature = "mutants")]
         let start =
             if crate::mutants::active("watch_cursor_reset_by_snapshot") { start.max(current + 1) } else { start };
+        #[cfg(feature = "mutants")]
+        let start = if crate::mutants::active("future_watch_from_now") { start.min(current + 1) } else { start };
         let next = if start == 0 { current + 1 } else { start };
         let watcher = Watcher {
             stream,

@@ -128,7 +128,7 @@ scripts! {
     future Config::default(),
     slow_consumer small(),
     reg_15220_progress_after_events small(),
-    reg_15271_cursor_not_lowered small(),
+    reg_15271_snapshot_watch small(),
     reg_17247_unique small(),
     reg_17529_slow_watcher_compaction small(),
     reg_18089 small(),

@@ -66,7 +66,7 @@ fn the_code_as_it_is_passes_the_search_for_damage() {
 fn every_known_bug_is_caught() {
     let mut names: Vec<_> = CAUGHT_BY.iter().map(|(name, ..)| *name).collect();
     names.sort_unstable();
-    let mut all = mutants::NAMES.to_vec();
+    let mut all: Vec<_> = mutants::BUGS.iter().filter(|bug| bug.by_images).map(|bug| bug.name).collect();
     all.sort_unstable();
     assert_eq!(names, all, "every bug has its search");
     println!("{:<32} caught by", "mutant");

@@ -2,7 +2,7 @@
 
 use mechi_proto::etcdserverpb::PutRequest;
 use mechi_proto::mechipb::{Command, command::Request};
-use mechi_replica::command::decode;
+use mechi_replica::command::{decode, encode};
 use mechi_replica::conf::{Configuration, Move, Moved, Step};
 use mechi_replica::effect::{Effect, Entry, HardState};
 use mechi_replica::input::{Input, ReadId, Ticket};
@@ -46,6 +46,8 @@ pub(crate) struct Net {
     pub(crate) flight: VecDeque<(u64, u64, bytes::Bytes)>,
     /// Batches on their way to a leader: (from, to, bytes).
     pub(crate) forwarded: VecDeque<(u64, u64, bytes::Bytes)>,
+    /// Refusals of such on their way back: (to, boot, number).
+    refused: Vec<(u64, u64, u64)>,
     isolated: BTreeSet<u64>,
     /// The configuration from each index on at which somebody applied a change: what a snapshot would hold.
     confs: BTreeMap<Index, Configuration>,
@@ -65,6 +67,7 @@ impl Net {
             members: BTreeMap::new(),
             flight: VecDeque::new(),
             forwarded: VecDeque::new(),
+            refused: Vec::new(),
             isolated: BTreeSet::new(),
             confs: BTreeMap::from([(0, Configuration::founding((1..=count).map(MemberId)))]),
             commands: 0,
@@ -268,6 +271,7 @@ impl Net {
             Effect::Send { to, message, .. } => self.flight.push_back((id, to.0, message)),
             Effect::Forward { to, .. } if self.isolated.contains(&id) || self.isolated.contains(&to.0) => {}
             Effect::Forward { to, batch } => self.forwarded.push_back((id, to.0, batch)),
+            Effect::RefuseBatch { to, boot, number, .. } => self.refused.push((to.0, boot, number)),
             Effect::Persist { ticket, records, sync } => member.writes.push_back((ticket, records, sync)),
             Effect::Apply(entries) => member.committed.extend(entries),
             _ => {}
@@ -314,16 +318,43 @@ impl Net {
         count
     }
 
+    /// Spoils the batches on their way to a leader: what comes of a bug, or of an author of another version.
+    pub(crate) fn spoil(&mut self, how: &str) -> Result<(), String> {
+        for (_, _, data) in &mut self.forwarded {
+            let mut batch = decode(data).expect("a batch");
+            match how {
+                "author" => batch.member += 1,
+                "command" => batch.commands[0].request = None,
+                "key" => batch.commands[0].request = Some(Request::Put(PutRequest::default())),
+                "end" | "number" => {}
+                _ => return Err(format!("nothing is spoilt by {how}")),
+            }
+            let mut bytes = encode(&batch).to_vec();
+            match how {
+                "end" => bytes.truncate(bytes.len() - 1),
+                // The field of the number comes again, with another one.
+                "number" => bytes.extend([3 << 3, 99]),
+                _ => {}
+            }
+            *data = bytes.into();
+        }
+        Ok(())
+    }
+
     /// Delivers the messages in flight; returns how many.
     pub(crate) fn deliver(&mut self) -> usize {
         let flight = std::mem::take(&mut self.flight);
         let forwarded = std::mem::take(&mut self.forwarded);
-        let count = flight.len() + forwarded.len();
+        let refused = std::mem::take(&mut self.refused);
+        let count = flight.len() + forwarded.len() + refused.len();
         for (_, to, message) in flight {
             self.feed(to, Input::Peer(message));
         }
         for (from, to, batch) in forwarded {
             self.feed(to, Input::Forwarded { from: MemberId(from), batch });
+        }
+        for (to, boot, number) in refused {
+            self.feed(to, Input::BatchRefused { boot, number });
         }
         count
     }
@@ -370,6 +401,7 @@ fn show(effect: &Effect) -> String {
             format!("apply {}", entries.iter().map(show_entry).collect::<Vec<_>>().join(", "))
         }
         Effect::Forward { to, batch } => format!("forward {to} {}", show_batch(batch)),
+        Effect::RefuseBatch { to, boot, number, why } => format!("refuse batch {to}/{boot}/{number}: {why}"),
         Effect::BuildSnapshot => "build a snapshot".to_owned(),
         Effect::SendSnapshot { to, index, term } => format!("offer {to} the snapshot {index}@{term}"),
         Effect::Serve { reads, at } => format!("serve reads {} at {at}", ids(reads)),

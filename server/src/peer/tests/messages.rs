@@ -22,6 +22,8 @@ fn three_members_hear_each_other_in_order() {
     }
     a.peers.send(b.id, Outgoing::Batch(text("batch")));
     c.peers.send(b.id, Outgoing::Digest { index: 1024, chain: 0xabc });
+    let why = "it does not begin as a batch does".to_owned();
+    c.peers.send(b.id, Outgoing::Refused { boot: 3, number: 4, why: why.clone() });
     b.raft(c, "from b", true);
     let heard: Vec<Heard> = (0..=500).map(|_| c.next()).collect();
     let (from_a, others): (Vec<_>, Vec<_>) =
@@ -31,8 +33,8 @@ fn three_members_hear_each_other_in_order() {
     assert_eq!(from_a, wanted);
     // Each lane is in order; the two are not in step.
     let mut lanes = [0, 1];
-    let (mut batch, mut digest) = (false, false);
-    while !(batch && digest && lanes == [500, 501]) {
+    let (mut batch, mut digest, mut refused) = (false, false, false);
+    while !(batch && digest && refused && lanes == [500, 501]) {
         match b.next() {
             Heard::Raft(from, message) => {
                 let lane = lanes.iter().position(|next| message == text(format!("to b {next}")));
@@ -46,6 +48,10 @@ fn three_members_hear_each_other_in_order() {
             Heard::Digest(from, index, chain) => {
                 assert_eq!((from, index, chain), (c.id, 1024, 0xabc));
                 digest = true;
+            }
+            Heard::Refused(from, boot, number, told) => {
+                assert_eq!((from, boot, number, &told), (c.id, 3, 4, &why));
+                refused = true;
             }
             other => panic!("{other:?}"),
         }

@@ -41,6 +41,7 @@ pub(super) const CLUSTER: u64 = 0xc1;
 pub(super) enum Heard {
     Raft(MemberId, Bytes),
     Batch(MemberId, Bytes),
+    Refused(MemberId, u64, u64, String),
     Digest(MemberId, Index, u64),
     Unreachable(MemberId),
     Reset(MemberId),
@@ -91,6 +92,10 @@ impl Events for Recorder {
     fn batch(&self, from: MemberId, batch: Bytes) {
         tokio::task::block_in_place(|| self.gate.pass());
         self.note(Heard::Batch(from, batch));
+    }
+
+    fn batch_refused(&self, from: MemberId, boot: u64, number: u64, why: &str) {
+        self.note(Heard::Refused(from, boot, number, why.to_owned()));
     }
 
     fn digest(&self, from: MemberId, index: Index, chain: u64) {

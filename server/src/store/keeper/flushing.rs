@@ -1,9 +1,9 @@
 //! Bringing changes into the store, and letting values leave memory that are in it.
 
 use super::work::Work;
-use mechi_replica::limits::SLICE_KEYS_MAX;
 use mechi_replica::outcome::Fatal;
 use mechi_replica::store::Store;
+use parking_lot::RwLockWriteGuard;
 use std::time::Instant;
 
 impl Work {
@@ -61,12 +61,15 @@ impl Work {
         let flushed = self.flusher.flushed();
         let target = self.config.budget.target();
         let mut state = self.state.write();
-        let done = state.mvcc.evict(flushed, target, SLICE_KEYS_MAX);
+        let began = Instant::now();
+        let done = state.mvcc.evict(flushed, target, self.evict_size.keys());
+        self.evict_size.took(began.elapsed());
         if done && self.flush.is_none() && self.floor_at != flushed {
             let left = state.mvcc.resident_bytes();
             self.floor = if left > target { left.saturating_sub(state.mvcc.bytes_since(flushed)) } else { 0 };
             self.floor_at = flushed;
         }
+        RwLockWriteGuard::unlock_fair(state);
         Ok(done)
     }
 }

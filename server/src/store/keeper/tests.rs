@@ -82,9 +82,7 @@ impl Kept {
         let disk = RealDisk::new(dir.path());
         disk::ensure_dir(&disk, "snap").unwrap();
         let (snapshots, _) = snapshot::list(&disk, "snap").unwrap();
-        let budget = MemoryBudget { limit };
-        let (snapshot_log_bytes, snap) = (SNAPSHOT_LOG_BYTES_MIN, "snap".into());
-        let config = KeeperConfig { disk, snapshots: snap, member: 1, budget, flush_age, snapshot_log_bytes };
+        let config = config(disk, MemoryBudget { limit }, flush_age);
         let (state, store, told) = (Arc::new(RwLock::new(state)), Arc::new(store), Told::default());
         let keeper = Keeper::start(config, state.clone(), store.clone(), flusher, snapshots, told.clone()).unwrap();
         Self { dir, state, store, keeper, told }
@@ -125,6 +123,11 @@ impl Kept {
     fn shown(&self) -> Vec<String> {
         shown(&self.state.read(), &*self.store)
     }
+}
+
+fn config(disk: RealDisk, budget: MemoryBudget, flush_age: Duration) -> KeeperConfig {
+    let (snapshots, snapshot_log_bytes) = ("snap".into(), SNAPSHOT_LOG_BYTES_MIN);
+    KeeperConfig { disk, snapshots, member: 1, budget, flush_age, snapshot_log_bytes }
 }
 
 fn open(dir: &Path) -> SledStore {
@@ -287,6 +290,40 @@ fn while_memory_holds_everything_snapshots_come_from_there_and_the_store_stays_e
     assert_eq!(shown(&state, &MemStore::default()), kept.shown());
     assert!(kept.keeper.stop().unwrap().applied().is_none());
     assert!(Applied::load(&*kept.store).unwrap().is_none());
+}
+
+/// A step without a rest of the sweep.
+fn stepped(work: &mut Work) -> bool {
+    work.sweep_rest.end();
+    let more = work.step().unwrap();
+    more || work.sweep_rest.is_on()
+}
+
+#[test]
+fn a_sweep_that_a_snapshot_holds_back_waits_for_it_and_does_not_try_without_end() {
+    let kept = Kept::new(64 << 20, Duration::ZERO);
+    (0..100).for_each(|key| kept.put(key, 10_000));
+    kept.keeper.stop();
+    let config = config(RealDisk::new(kept.dir.path()), MemoryBudget { limit: 64 << 20 }, Duration::ZERO);
+    let room = Gate { ceiling: u64::MAX, helpless: false };
+    let room = Arc::new(Room { gate: Mutex::new(room), changed: Condvar::new() });
+    let (state, store, hooks) = (kept.state.clone(), kept.store.clone(), Box::new(kept.told.clone()));
+    let mut work = Work::new(config, state, store, Flusher::new(None), Vec::new(), hooks, room);
+    work.wanted.snapshot = true;
+    assert!(work.step().unwrap() && work.export.is_some(), "a snapshot from memory is on its way");
+    (0..100).for_each(|key| kept.put(key, 10));
+    kept.compact();
+    // The snapshot rests; what may be swept beside it is bounded, and so is what can be done.
+    work.snapshot_rest.begin(NEVER);
+    assert!((0..10_000).any(|_| !stepped(&mut work)), "there is always something to do at once");
+    assert!(work.export.is_some(), "it rests");
+    let before = kept.state.read().mvcc.resident_bytes();
+    work.snapshot_rest.end();
+    while stepped(&mut work) {
+        work.snapshot_rest.end();
+    }
+    assert_eq!(kept.told.made.lock().len(), 1);
+    assert!(kept.state.read().mvcc.resident_bytes() < before / 2, "what the snapshot held back is swept");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the keeper's thread knows, and the order in which it does what is due.
 
+use super::rest::Rest;
+use super::slice::Slice;
 use super::{Ask, Hooks, KeeperConfig, Room};
 use crate::disk::RealDisk;
 use crate::store::budget::MemoryBudget;
@@ -47,6 +49,17 @@ pub(super) struct Wanted {
     pub(super) snapshot: bool,
 }
 
+/// What a step begins with.
+pub(super) struct Look {
+    pub(super) applied: u64,
+    /// Bytes of records in memory, of live data, and of what compactions freed and no sweep has reached.
+    pub(super) resident: u64,
+    pub(super) live: u64,
+    pub(super) unreclaimed: u64,
+    /// Bytes of log since the newest snapshot.
+    pub(super) log_since: u64,
+}
+
 pub(super) struct Work {
     pub(super) config: KeeperConfig,
     pub(super) state: Arc<RwLock<State>>,
@@ -66,7 +79,14 @@ pub(super) struct Work {
     pub(super) export: Option<Export>,
     /// When `builder` began.
     pub(super) building_since: Instant,
+    pub(super) snapshot_rest: Rest,
+    pub(super) sweep_rest: Rest,
+    /// The compaction whose sweep has ended last.
+    #[cfg(feature = "failpoints")]
+    pub(super) swept_for: i64,
     pub(super) hash: Option<HashJob>,
+    pub(super) sweep_size: Slice,
+    pub(super) evict_size: Slice,
     pub(super) retry_after: Option<Instant>,
     /// The last flush that was wanted did not begin for lack of disk space.
     pub(super) no_room: bool,
@@ -99,7 +119,13 @@ impl Work {
             builder: None,
             export: None,
             building_since: Instant::now(),
+            snapshot_rest: Rest::default(),
+            sweep_rest: Rest::default(),
+            #[cfg(feature = "failpoints")]
+            swept_for: -1,
             hash: None,
+            sweep_size: Slice::new(),
+            evict_size: Slice::new(),
             retry_after: None,
             no_room: false,
             waiting: Vec::new(),
@@ -115,7 +141,7 @@ impl Work {
                     TryRecvError::Empty => RecvTimeoutError::Timeout,
                     TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
                 }),
-                false => queue.recv_timeout(LOOK),
+                false => queue.recv_timeout(LOOK.min(self.snapshot_rest.left()).min(self.sweep_rest.left())),
             };
             match ask {
                 Ok(Ask::Stop(done)) => {
@@ -156,11 +182,9 @@ impl Work {
     }
 
     /// Does one slice of everything that is due; returns whether there is more to do at once.
-    fn step(&mut self) -> Result<bool, Fatal> {
-        let (applied, resident, live) = {
-            let state = self.state.read();
-            (state.applied_index, state.mvcc.resident_bytes(), state.mvcc.live_bytes())
-        };
+    pub(super) fn step(&mut self) -> Result<bool, Fatal> {
+        let look = self.look();
+        let Look { applied, resident, live, log_since, .. } = look;
         let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
         let dirty = applied > in_store;
         self.dirty_since = if dirty { self.dirty_since.or_else(|| Some(Instant::now())) } else { None };
@@ -177,7 +201,6 @@ impl Work {
             && dirty
             && (over || self.dirty_since.is_some_and(|since| self.is_old(since)) || self.flusher.waiting() > 0);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
-        let log_since = self.hooks.log_bytes_since(newest);
         self.wanted.snapshot |= may_build
             && applied > newest
             && (snapshot::is_due(log_since, live, self.config.snapshot_log_bytes) || self.frees_space(log_since, live));
@@ -198,8 +221,8 @@ impl Work {
                 more |= self.step_flush()?;
             }
         }
-        more |= self.step_snapshot()?;
-        let swept = self.step_sweep()?;
+        more |= self.step_snapshot(&look)?;
+        let swept = self.step_sweep(&look)?;
         more |= !swept.finished;
         let evicted = self.step_evict()?;
         more |= !evicted;
@@ -212,6 +235,24 @@ impl Work {
         self.room.changed.notify_all();
         self.answer(swept.nothing_left);
         Ok(more)
+    }
+
+    fn look(&self) -> Look {
+        let log_since = self.hooks.log_bytes_since(self.snapshots.last().map_or(0, Manifest::index));
+        let state = self.state.read();
+        let mvcc = &state.mvcc;
+        Look {
+            applied: state.applied_index,
+            resident: mvcc.resident_bytes(),
+            live: mvcc.live_bytes(),
+            unreclaimed: mvcc.unreclaimed_bytes(),
+            log_since,
+        }
+    }
+
+    /// Whether nothing may rest: somebody waits, or memory or disk run short.
+    pub(super) fn is_urgent(&self, look: &Look) -> bool {
+        !self.waiting.is_empty() || self.hooks.is_tight() || look.resident > self.budget().limit
     }
 
     /// Whether all data is in memory and the store is empty: it is used only once memory runs short, or when changes have

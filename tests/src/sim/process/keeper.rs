@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Steps for which no snapshot is tried again after the disk was full.
+const FULL_PAUSE: u64 = 10;
+
 /// Versions that one pass of an export gathers, so that what runs beside it meets many passes.
 const EXPORT_PASS: usize = 5;
 
@@ -11,7 +14,8 @@ impl Process {
         let applied = self.state.applied_index;
         let in_store = self.flusher.applied().map_or(0, |applied| applied.index);
         let newest = self.snapshots.last().map_or(0, Manifest::index);
-        if self.builder.is_none() && !self.fetching && applied >= newest + self.snapshot_entries {
+        self.patience = self.patience.saturating_sub(1);
+        if self.builder.is_none() && !self.fetching && self.patience == 0 && applied >= newest + self.snapshot_entries {
             self.wants_snapshot = true;
         }
         let mut more = !self.is_store_idle() && self.step_flush(applied, in_store)?;
@@ -81,23 +85,41 @@ impl Process {
             Some(None) => builder.step(&self.store),
             None => builder.end().map(|()| false),
         };
-        if stepped.map_err(|error| format!("snapshot: {error}"))? {
-            return Ok(true);
-        }
+        let result = match stepped {
+            Ok(true) => return Ok(true),
+            Ok(false) => self.builder.take().expect("it was there above").finish(),
+            Err(error) => {
+                self.builder.take().expect("it was there above").abandon();
+                Err(error)
+            }
+        };
         self.export = None;
-        let builder = self.builder.take().expect("it was there above");
-        let manifest = builder.finish().map_err(|error| format!("snapshot: {error}"))?;
+        let manifest = match result {
+            Ok(manifest) => manifest,
+            Err(snapshot::Error::Fatal(fatal)) => return Err(say("snapshot")(fatal)),
+            Err(snapshot::Error::Full(_)) => {
+                self.patience = FULL_PAUSE;
+                self.collect_garbage()?;
+                return Ok(true);
+            }
+        };
         let (index, term) = (manifest.index(), manifest.term());
         self.snapshots.push(manifest);
         let drop = self.snapshots.len().saturating_sub(self.snapshots_kept);
         self.snapshots.drain(..drop);
-        if !self.fetching {
-            let kept: Vec<&Manifest> = self.snapshots.iter().collect();
-            snapshot::collect_garbage(&self.disk, SNAP_DIR, &kept).map_err(say("garbage"))?;
-        }
+        self.collect_garbage()?;
         let trim = self.snapshots.first().map_or(0, Manifest::index);
         self.wal_queue.push(WalAsk::Snapshot { index, term, trim });
         Ok(true)
+    }
+
+    fn collect_garbage(&self) -> Result<(), String> {
+        if self.fetching {
+            return Ok(());
+        }
+        let kept: Vec<&Manifest> = self.snapshots.iter().collect();
+        snapshot::collect_garbage(&self.disk, SNAP_DIR, &kept).map_err(say("garbage"))?;
+        Ok(())
     }
 
     pub(super) fn step_sweep(&mut self) -> Result<bool, String> {

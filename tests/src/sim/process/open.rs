@@ -23,12 +23,13 @@ impl Process {
         killed: bool,
     ) -> Result<Opened, String> {
         let disk = machine.disk.clone();
+        let struck = disk.struck();
         for path in [WAL_DIR, SNAP_DIR] {
-            mechi_replica::disk::ensure_dir(&disk, path).map_err(|error| format!("create {path}: {error}"))?;
+            mechi_replica::disk::ensure_dir(&disk, path).map_err(say_io("create a directory"))?;
         }
         let layout = WalOptions { segment_bytes: options.segment_bytes, reserve_segments: 1 };
         let base = open_base(&disk, WAL_DIR, SNAP_DIR, layout).map_err(say("D1: open"))?;
-        if let Some(damaged) = base.damaged.first() {
+        if let Some(damaged) = base.damaged.first().filter(|_| machine.damages.is_empty()) {
             return Err(format!("D2: a snapshot is damaged: {damaged}"));
         }
         let committed = usize::try_from(base.snapshot_index()).expect("a run is short");
@@ -108,7 +109,12 @@ impl Process {
         let conf = state.conf.clone();
         let core = Member::new(config).map_err(say("start raft"))?;
         let header = Header { cluster_id: 1, member_id: id, raft_term: hard_state.term };
-        let bounds = Config { stream_bytes_max: 8 << 10, slice_changes_max: 16, ..Config::default() };
+        let bounds = Config {
+            stream_bytes_max: 8 << 10,
+            slice_changes_max: 16,
+            response_bytes_target: 512,
+            ..Config::default()
+        };
         let process = Self {
             id,
             boot,
@@ -121,6 +127,8 @@ impl Process {
             flusher,
             snapshots,
             wal_queue: Vec::new(),
+            unwritten: None,
+            struck,
             round: None,
             to_apply: VecDeque::new(),
             reads: BTreeMap::new(),
@@ -129,6 +137,7 @@ impl Process {
             flush: None,
             builder: None,
             wants_snapshot: false,
+            patience: 0,
             fetching: false,
             hash: None,
             evictions: 0,

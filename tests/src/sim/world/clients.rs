@@ -5,13 +5,21 @@ use super::*;
 
 impl World {
     pub(super) fn client(&mut self, client: u64) -> Result<(), String> {
-        if !self.busy {
+        if !self.busy || self.plan.is_over(self.now) {
             return Ok(());
         }
         let op = self.ops.len() as u64 + 1;
         let member = self.choose_member();
         let ask = self.work.next(op);
-        self.issue(client, member, ask);
+        if self.plan.has_op(op) {
+            self.issue(client, member, ask);
+            return Ok(());
+        }
+        // It keeps its number and takes its time, but nobody ever hears of it.
+        let (now, outcome) = (self.now, Some(Outcome::Refused(Error::Stopped)));
+        self.ops.push(Op { client, member, ask, invoked: now, returned: Some(now), outcome });
+        let delay = self.options.latency.max * 2 + self.think.draw(&mut self.client);
+        self.after(delay, Event::Client { client });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The members' part: what happens inside a process, what follows outside of it, and how processes end and begin.
 
 use super::*;
+use crate::sim::machine::StoreLoss;
 
 /// The driver's own ticks in one of raft's.
 const TICKS_PER_RAFT_TICK: u64 = 2;
@@ -21,14 +22,21 @@ impl World {
         let node = self.nodes.get_mut(&member).expect("it is alive");
         let clock = node.clock.mono(now);
         let process = node.process.as_mut().expect("it is alive");
-        body(process, clock, &mut acts, &mut self.ledger)?;
+        let done = body(process, clock, &mut acts, &mut self.ledger);
         // Whatever arrives until the settle shares it.
         let settles = !node.queued.settle;
-        let done =
-            if settles && self.sched.chance(60) { process.settle(clock, &mut acts).map(|()| true) } else { Ok(false) };
-        let settled = done?;
+        let done = match done {
+            Ok(()) if settles && self.sched.chance(60) => process.settle(clock, &mut acts).map(|()| true),
+            done => done.map(|()| false),
+        };
+        let Some(settled) = self.survives(member, done)? else {
+            // What it was about to do it never did.
+            acts.clear();
+            self.acts = acts;
+            return Ok(());
+        };
         if !settled && settles {
-            node.queued.settle = true;
+            self.node(member).queued.settle = true;
             let delay = self.sched.below(150);
             self.after(delay, Event::Settle { member, life });
         }
@@ -81,6 +89,9 @@ impl World {
                     return Err(format!("R7: {member} went from term {} to {}", node.role.term, role.term));
                 }
                 node.role = role;
+                if let Some(trace) = &mut self.trace {
+                    trace.role(self.now, member, &role);
+                }
                 if role.kind == RoleKind::Leader {
                     let process = node.process.as_ref().expect("it acts");
                     let counts_by = (process.conf(), process.state.applied_index);
@@ -176,6 +187,9 @@ impl World {
             }
         }
         let fate = self.network.send(self.now, Link { from, to });
+        if let Some(trace) = &mut self.trace {
+            trace.message(self.now, fate.arrivals.first().copied(), from, to, &wire);
+        }
         if let Some(fault) = fate.by {
             self.chaos.had_effect(fault);
         }
@@ -214,32 +228,6 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn begin_write(&mut self, member: u64, life: u64) -> Result<(), String> {
-        let node = self.nodes.get_mut(&member).expect("a member");
-        let Some(process) = node.process.as_mut().filter(|process| process.wants_write()) else { return Ok(()) };
-        let (sync, records) = process.begin_write()?;
-        node.machine.shadow.write(&records);
-        if !sync {
-            return Ok(());
-        }
-        let mut delay = self.options.fsync.draw(&mut self.disk);
-        for (fault, slow) in &node.slow {
-            delay += slow.draw(&mut self.disk);
-            self.chaos.had_effect(*fault);
-        }
-        self.after(delay, Event::Synced { member, life });
-        Ok(())
-    }
-
-    pub(super) fn synced(&mut self, member: u64, life: u64) -> Result<(), String> {
-        if !self.is_alive(member, life) {
-            return Ok(());
-        }
-        // First the log, then the record of it: what the mutants skip must not be noted.
-        self.node(member).machine.shadow.sync();
-        self.inside(member, life, |process, clock, _, _| process.end_write(clock))
-    }
-
     pub(super) fn apply(&mut self, member: u64, life: u64) -> Result<(), String> {
         if !self.is_alive(member, life) {
             return Ok(());
@@ -247,6 +235,11 @@ impl World {
         self.node(member).queued.apply = false;
         let (now, count) = (self.now, 1 + self.sched.below(8));
         self.inside(member, life, |process, clock, acts, ledger| process.apply(clock, now, count, ledger, acts))?;
+        if let Some(trace) = &mut self.trace
+            && let Some(process) = &self.nodes[&member].process
+        {
+            trace.revision(now, member, process.state.applied_index, process.state.mvcc.revision());
+        }
         self.want_hub(member);
         Ok(())
     }
@@ -280,7 +273,8 @@ impl World {
         if !self.is_alive(member, life) {
             return Ok(());
         }
-        let more = self.node(member).process.as_mut().expect("it is alive").keep()?;
+        let more = self.node(member).process.as_mut().expect("it is alive").keep();
+        let Some(more) = self.survives(member, more)? else { return Ok(()) };
         self.begin_write(member, life)?;
         let tick = self.options.tick_ms * 1_000;
         let delay = if more { self.disk.below(tick / 4) } else { tick + self.disk.below(2 * tick) };
@@ -294,8 +288,11 @@ impl World {
         if node.process.is_some() || node.life != life {
             return Ok(());
         }
-        let opened = Process::open(member, &mut node.machine, &self.options, &mut self.ledger, now, node.killed)
-            .map_err(|error| format!("{member} does not open: {error}"))?;
+        let opened = Process::open(member, &mut node.machine, &self.options, &mut self.ledger, now, node.killed);
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(text) => return self.stays_down(member, &text),
+        };
         node.life += 1;
         node.killed = true;
         node.clock.start(now);
@@ -310,6 +307,11 @@ impl World {
         self.log.event(now, &[31, member, boot, replayed], || {
             format!("  {member} is open: boot {boot}, replayed {replayed}, store rebuilt {:?}", opened.rebuilt)
         });
+        let revision = opened.process.state.mvcc.revision();
+        if let Some(trace) = &mut self.trace {
+            trace.up(now, member, boot, replayed, revision);
+        }
+        let node = self.nodes.get_mut(&member).expect("a member");
         let life = node.life;
         node.process = Some(opened.process);
         self.after(0, Event::Tick { member, life });
@@ -336,10 +338,18 @@ impl World {
                 node.machine.power_cut(loss, rng);
                 node.killed = false;
             }
-            End::Close => process.close(&mut node.machine)?,
+            End::Broken => {
+                drop(process);
+                node.machine.kill(StoreLoss::Older, rng);
+                node.killed = false;
+            }
+            End::Close => self.close(member, process)?,
         }
-        node.life += 1;
+        self.node(member).life += 1;
         self.log.event(self.now, &[32, member], || format!("  {member} ends: {how:?}"));
+        if let Some(trace) = &mut self.trace {
+            trace.down(self.now, member, &format!("{how:?}"));
+        }
         for op in 1..=self.ops.len() as u64 {
             let found = &self.ops[op as usize - 1];
             if found.member == member && found.outcome.is_none() {
@@ -372,15 +382,22 @@ impl World {
 
     /// Stops a process as SIGSTOP does.
     pub(in crate::sim) fn pause(&mut self, member: u64) {
+        let now = self.now;
         let node = self.node(member);
         if node.process.is_some() && node.stopped.is_none() {
             node.stopped = Some(Vec::new());
+            if let Some(trace) = &mut self.trace {
+                trace.pause(now, member, true);
+            }
         }
     }
 
     /// Lets it go on: what waited comes at once, time last.
     pub(in crate::sim) fn resume(&mut self, member: u64) {
         let Some(held) = self.node(member).stopped.take() else { return };
+        if let Some(trace) = &mut self.trace {
+            trace.pause(self.now, member, false);
+        }
         let (ticks, others): (Vec<Event>, Vec<Event>) =
             held.into_iter().partition(|event| matches!(event, Event::Tick { .. }));
         for event in others.into_iter().chain(ticks) {

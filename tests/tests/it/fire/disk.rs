@@ -1,11 +1,11 @@
 //! One member's disk is full, and freed again: the others go on, and it comes back.
 
-use crate::disk_full::SmallDisk;
 use mechi_proto::etcdserverpb as pb;
 use mechi_tests::client::Client;
 use mechi_tests::cluster::Cluster;
 use mechi_tests::fire::{Fire, SOON};
 use mechi_tests::process::{Kind, http_get};
+use mechi_tests::small_disk::{DISK_MIB, SmallDisk};
 use pb::alarm_request::AlarmAction;
 use std::io::Write;
 use std::path::Path;
@@ -61,7 +61,7 @@ async fn one_full_disk() {
 async fn fill_and_free(parts: u64) {
     let mut cluster = Cluster::describe(Kind::Mechi, 3, &["--quota-backend-bytes=-1"]).expect("described");
     let home = cluster.members[0].home.clone();
-    let disk = SmallDisk::mount(&home.join("disk"));
+    let disk = SmallDisk::mount(&home.join("disk"), DISK_MIB);
     std::os::unix::fs::symlink(home.join("disk"), home.join("data")).expect("a link");
     cluster.members[0].wrapper = disk.enter();
     (0..3).for_each(|n| cluster.spawn_only(n).expect("it starts"));

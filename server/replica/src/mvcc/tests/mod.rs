@@ -393,3 +393,22 @@ fn restore_hands_out_the_leases_of_live_keys() {
     assert_eq!(leases(7), [("c".into(), crate::types::LeaseId(0x2935_a1ff_f3ce_9e09))]);
     assert_eq!(leases(12), [], "the key with the lease was deleted");
 }
+
+/// Small slices over one key with many versions: each costs what it removes, or this test takes minutes.
+#[test]
+fn a_key_with_many_versions_is_swept_in_small_slices() {
+    const VERSIONS: i64 = 300_000;
+    let mut mvcc = Mvcc::new();
+    (0..VERSIONS).for_each(|_| put(&mut mvcc, "hot", "x"));
+    mvcc.compact(mvcc.revision()).unwrap();
+    let mut removed = 0;
+    loop {
+        let sweep = mvcc.sweep(i64::MAX, 16);
+        assert!(sweep.removed.len() <= 16);
+        removed += sweep.removed.len() as i64;
+        if sweep.done {
+            break;
+        }
+    }
+    assert_eq!(removed, VERSIONS - 1);
+}

@@ -231,7 +231,7 @@ impl Run {
         assert_eq!(all.framed_bytes, mvcc.live_bytes() + mvcc.unreclaimed_bytes(), "live and unreclaimed are all");
         let mut record_bytes = 0;
         for entry in mvcc.keys.iter_from(&[]) {
-            count += entry.older().len() as u64;
+            count += entry.older().count() as u64;
             record_bytes += entry.versions().map(Version::record_bytes).sum::<u64>();
         }
         assert_eq!((mvcc.older_versions, mvcc.record_bytes), (count, record_bytes));

@@ -1,0 +1,4 @@
+//! The log's reader: `mechi_tests::fuzz::wal` says what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| mechi_tests::fuzz::wal(input));
