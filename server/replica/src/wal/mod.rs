@@ -156,14 +156,16 @@ impl<D: Disk> Wal<D> {
         let id = found.last().map_or(0, |last| last.id) + 1;
 
         let (base, copied) = Self::copied(&log);
-        let start = Start { base };
         let boot = log.boot + 1;
         let mut records = vec![Record::Boot { counter: boot }];
         records.extend(snapshot.map(|(index, term)| Record::Snapshot { index, term }));
         records.push(Record::HardState(log.hard_state));
         records.extend(copied.iter().map(|entry| Record::Entry(entry.clone())));
-        let mut buffer = segment::begin(records.iter().map(Record::encoded_bytes).sum::<usize>() + 64);
-        start.encode(&mut buffer);
+        let payload = Start::ENCODED_BYTES + records.iter().map(Record::encoded_bytes).sum::<usize>();
+        // Room for at least one mark.
+        let length = options.segment_bytes.max(segment::batch_bytes(payload) + segment::batch_bytes(0));
+        let mut buffer = segment::begin(payload);
+        Start { base, length }.encode(&mut buffer);
         records.iter().for_each(|record| record.encode(&mut buffer));
         let at = Position { segment: id, offset: 0 };
         let header = segment::finish(
@@ -172,8 +174,6 @@ impl<D: Disk> Wal<D> {
         );
 
         let path = disk::join(dir, &segment::name(id));
-        // Room for at least one mark.
-        let length = options.segment_bytes.max(buffer.len() as u64 + segment::batch_bytes(0));
         let mut free: Vec<_> = free.into_iter().map(|name| disk::join(dir, &name)).collect();
         let file = match create(&disk, &path, length) {
             // The reserve is for the full disk; a fresh file, and not one of the reserve, so that no bytes of a
@@ -336,14 +336,15 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Creates a file of `length` zeros, or leaves none behind.
+/// Creates a file of `length` zeros, or leaves none behind. The length is durable, though the name is not yet: a segment
+/// that is shorter than it says has been cut since, and not by a crash.
 fn create<D: Disk>(disk: &D, path: &str, length: u64) -> io::Result<D::File> {
     match disk.unlink(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let file = disk.create(path)?;
-    match file.allocate(length) {
+    match file.allocate(length).and_then(|()| file.sync()) {
         Ok(()) => Ok(file),
         Err(error) => {
             // The first error is the one to report.

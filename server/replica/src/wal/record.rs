@@ -36,6 +36,9 @@ pub enum Record {
 pub(super) struct Start {
     /// The log up to here, then this segment, is the whole log; segment 0 is before the first.
     pub(super) base: Position,
+    /// Bytes of this segment's file, durable before its first batch is written: one that is shorter has lost its end.
+    /// 0 in segments of version 1, which do not say.
+    pub(super) length: u64,
 }
 
 /// What a batch's payload holds.
@@ -57,8 +60,8 @@ const BOOT: u8 = 4;
 const CLEAN: u8 = 5;
 const START: u8 = 6;
 
-/// The version of everything below a segment's start; a reader refuses a higher one.
-pub(super) const FORMAT_VERSION: u64 = 1;
+/// The version of everything below a segment's start; a reader refuses a higher one. The first one lacks the length.
+pub(super) const FORMAT_VERSION: u64 = 2;
 
 impl Record {
     /// Bytes that this record takes in a batch.
@@ -94,9 +97,12 @@ impl Record {
 }
 
 impl Start {
+    /// Bytes that a start takes in a batch.
+    pub(super) const ENCODED_BYTES: usize = PREFIX_BYTES + 32;
+
     /// Appends the start's bytes to `out`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        fixed(out, START, &[FORMAT_VERSION, self.base.segment, self.base.offset]);
+        fixed(out, START, &[FORMAT_VERSION, self.base.segment, self.base.offset, self.length]);
     }
 }
 
@@ -138,11 +144,16 @@ pub(super) fn decode(mut payload: &[u8]) -> Option<Vec<Logged>> {
                 Logged::Record(Record::Clean { applied })
             }
             START => {
-                let [version, segment, offset] = read(body)?;
-                if version > FORMAT_VERSION {
-                    return None;
-                }
-                Logged::Start(Start { base: Position { segment, offset } })
+                let [version] = read(body.get(..8)?)?;
+                let [segment, offset, length] = match version {
+                    1 => {
+                        let [segment, offset] = read(&body[8..])?;
+                        [segment, offset, 0]
+                    }
+                    FORMAT_VERSION => read(&body[8..])?,
+                    _ => return None,
+                };
+                Logged::Start(Start { base: Position { segment, offset }, length })
             }
             _ => return None,
         });

@@ -2,7 +2,8 @@
 //!
 //! A header says which bytes were `durable` when it was written. The highest such place among all intact headers is
 //! *vouched* for. Damage at or behind it is a torn tail that nobody was promised, and is cut. Damage before it is
-//! corruption, and is tolerated only if all that it hides lies below a verified snapshot and an intact HardState.
+//! corruption, and is tolerated only if all that it hides lies below a verified snapshot and an intact HardState. A
+//! newest segment that is shorter than it was made is corruption too: what it lost includes what vouched for it.
 //! Nothing here touches a disk.
 
 use super::record::{Logged, Record, Start};
@@ -138,6 +139,12 @@ impl Replay {
     fn segment(&mut self, scanned: &Scanned, limit: u64, head: bool) -> Result<(), Fatal> {
         let mut expected = Position { segment: scanned.id, offset: 0 };
         self.oldest.get_or_insert(expected);
+        let made = start(scanned).map_or(0, |start| start.length);
+        if head && scanned.length < made {
+            // Its end is gone together with all that vouched for it, so no snapshot can be known to stand for it.
+            let at = Position { segment: scanned.id, offset: scanned.length };
+            return Err(corrupt(at, format!("wanted a file of {made} bytes, found one that ends here")));
+        }
         let mut last_index = 0;
         let mut batches = scanned.batches.iter().enumerate();
         while let Some((number, batch)) = batches.by_ref().next().filter(|(_, b)| b.header.at.offset < limit) {

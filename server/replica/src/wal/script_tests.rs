@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::{Recovered, Wal, WalOptions, segment};
 use crate::disk::sim::{Fate, Fault, SimDisk};
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, File};
 use crate::effect::{Entry, EntryKind, HardState};
 use crate::types::{Index, Term};
 use std::error::Error;
@@ -87,6 +87,17 @@ impl goldenscript::Runner for Script {
                 let byte = disk::read(&self.disk, &path)?[offset];
                 self.disk.damage(&path, offset, &[!byte]);
             }
+            // cut FILE BYTES: the file ends there.
+            "cut" => {
+                let path = disk::join("wal", args.next_pos().ok_or("want a file")?);
+                let bytes: usize = args.next_pos().ok_or("want bytes")?.parse()?;
+                let whole = disk::read(&self.disk, &path)?;
+                self.disk.unlink(&path)?;
+                let file = self.disk.create(&path)?;
+                file.write_at(&whole[..bytes], 0)?;
+                file.sync()?;
+                self.disk.sync_dir("wal")?;
+            }
             // fail sync|error: the next operation that changes something fails.
             "fail" => {
                 let keep = args.next_pos().is_some_and(|arg| arg == "sync");
@@ -154,7 +165,9 @@ fn show(out: &mut String, recovered: &Recovered) -> std::fmt::Result {
 
 fn describe(logged: &super::record::Logged) -> String {
     match logged {
-        super::record::Logged::Start(start) => format!("start after {}", start.base),
+        super::record::Logged::Start(start) => {
+            format!("start after {}, {} bytes", start.base, start.length)
+        }
         super::record::Logged::Record(Record::Entry(entry)) => describe_entry(entry),
         super::record::Logged::Record(Record::HardState(HardState { term, vote, commit })) => {
             format!("hard state: term {term} vote {vote} commit {commit}")

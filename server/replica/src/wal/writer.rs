@@ -188,31 +188,29 @@ impl<D: Disk> Wal<D> {
         self.sync()?;
         let base = self.end;
         let id = self.next_segment;
-        let mut buffer = segment::begin(128);
-        Start { base }.encode(&mut buffer);
-        if let Some((index, term)) = self.snapshot {
-            Record::Snapshot { index, term }.encode(&mut buffer);
-        }
-        Record::HardState(self.hard_state).encode(&mut buffer);
+        let snapshot = self.snapshot.map(|(index, term)| Record::Snapshot { index, term });
+        let records: Vec<_> = snapshot.into_iter().chain([Record::HardState(self.hard_state)]).collect();
+        let payload = Start::ENCODED_BYTES + records.iter().map(Record::encoded_bytes).sum::<usize>();
+        let needed = segment::batch_bytes(payload) + room;
+        let length = needed.max(self.options.segment_bytes);
+        let mut buffer = segment::begin(payload);
+        Start { base, length }.encode(&mut buffer);
+        records.iter().for_each(|record| record.encode(&mut buffer));
         let (durable, previous, boot) = (self.durable, self.chain, self.boot);
         let at = Position { segment: id, offset: 0 };
         let header =
             segment::finish(&mut buffer, Header { boot, at, last: self.last, durable, previous, ..Header::default() });
 
-        let needed = header.batch_bytes() + room;
         let path = self.path(&segment::name(id));
-        let (file, length) = match self.free.last().filter(|_| needed <= self.options.segment_bytes) {
+        let file = match self.free.last().filter(|_| length == self.options.segment_bytes) {
             Some(free) => {
                 if let Err(error) = self.disk.rename(free, &path) {
                     return Err(self.full_or_poison("recycle a segment", error));
                 }
                 self.free.pop();
-                (self.disk.open(&path), self.options.segment_bytes)
+                self.disk.open(&path)
             }
-            None => {
-                let length = needed.max(self.options.segment_bytes);
-                (create(&self.disk, &path, length), length)
-            }
+            None => create(&self.disk, &path, length),
         };
         let file = file.map_err(|error| self.full_or_poison("open a new segment", error))?;
         // From here on the number is taken: bytes of a failed try may stand in the file.
@@ -247,13 +245,7 @@ impl<D: Disk> Wal<D> {
         while self.free.len() < self.options.reserve_segments {
             let path = self.free_path();
             match create(&self.disk, &path, self.options.segment_bytes) {
-                Ok(file) => {
-                    // Without it a crash could leave a shorter file under the name, which the next open drops.
-                    if let Err(error) = file.sync() {
-                        return Err(self.poison("sync the log's reserve", error));
-                    }
-                    self.free.push(path);
-                }
+                Ok(_) => self.free.push(path),
                 Err(error) if disk::is_full(&error) => {
                     self.low_on_space = true;
                     break;
