@@ -8,6 +8,7 @@
 
 use super::record::{Logged, Record, Start};
 use super::segment::{self, Batch, Position};
+use crate::disk::SECTOR_BYTES;
 use crate::effect::{Entry, HardState};
 use crate::outcome::Fatal;
 use crate::types::{Index, Term};
@@ -69,6 +70,9 @@ pub(super) fn recover(found: &[Scanned], snapshot: Option<(Index, Term)>) -> Res
     let vouched = headers().map(|header| header.durable).max().unwrap_or_default();
     let boot = headers().map(|header| header.boot).max().unwrap_or_default();
 
+    if let Some(newest) = found.last() {
+        is_whole(newest)?;
+    }
     let (chain, base_missing) = chain_of(found, vouched);
     let Some(&(head, _)) = chain.last() else {
         if let Some((index, _)) = snapshot {
@@ -83,6 +87,22 @@ pub(super) fn recover(found: &[Scanned], snapshot: Option<(Index, Term)>) -> Res
         replay.segment(scanned, limit, scanned.id == head.id)?;
     }
     replay.finish(snapshot, base_missing)
+}
+
+/// Refuses a newest segment that has lost its end. A file has its whole length, durably, before the first byte is
+/// written, so no crash does that; what is gone may have vouched for itself, so no snapshot is known to stand for it.
+fn is_whole(newest: &Scanned) -> Result<(), Fatal> {
+    let first = newest.batches.first().filter(|first| first.header.at.offset == 0);
+    let made = match (start(newest), first) {
+        (Some(start), _) => start.length,
+        (None, Some(first)) => first.header.end().offset,
+        (None, None) => newest.length.next_multiple_of(SECTOR_BYTES as u64),
+    };
+    if newest.length < made {
+        let at = Position { segment: newest.id, offset: newest.length };
+        return Err(corrupt(at, format!("wanted a file of {made} bytes or more, found one that ends here")));
+    }
+    Ok(())
 }
 
 /// Finds the segments that make up the log, ascending, each with the offset at which its successor takes over; and
@@ -139,12 +159,6 @@ impl Replay {
     fn segment(&mut self, scanned: &Scanned, limit: u64, head: bool) -> Result<(), Fatal> {
         let mut expected = Position { segment: scanned.id, offset: 0 };
         self.oldest.get_or_insert(expected);
-        let made = start(scanned).map_or(0, |start| start.length);
-        if head && scanned.length < made {
-            // Its end is gone together with all that vouched for it, so no snapshot can be known to stand for it.
-            let at = Position { segment: scanned.id, offset: scanned.length };
-            return Err(corrupt(at, format!("wanted a file of {made} bytes, found one that ends here")));
-        }
         let mut last_index = 0;
         let mut batches = scanned.batches.iter().enumerate();
         while let Some((number, batch)) = batches.by_ref().next().filter(|(_, b)| b.header.at.offset < limit) {
