@@ -19,6 +19,7 @@ pub(super) async fn fill(harm: &mut Harm<'_>) -> Result<()> {
     let (cluster, who, leader) = (harm.cluster, harm.targets().await, harm.cluster.leader().await);
     harm.begin("disk-full", harm.each(&who, "full"));
     for n in &who {
+        cluster.allow_end(*n, true);
         let path = cluster.disk(*n).context("the cluster was started without small disks")?.join(FILLER);
         let is_full = tokio::task::spawn_blocking(move || {
             let mut file = std::fs::File::create(&path)?;
@@ -41,9 +42,28 @@ pub(super) async fn fill(harm: &mut Harm<'_>) -> Result<()> {
     who.iter().try_for_each(|n| free(cluster, *n))?;
     harm.undone("disk-full");
     for n in &who {
+        come_back(harm, *n)?;
         disarm(cluster, *n).await;
     }
     harm.hold(200..1_500).await;
+    Ok(())
+}
+
+/// Starts a member again whose disk was filled while its working store was being written: it had looked for room, and sled
+/// does not survive that there is none (README.md, known behaviour). For any other end it is accused.
+fn come_back(harm: &mut Harm<'_>, n: usize) -> Result<()> {
+    let cluster = harm.cluster;
+    if !cluster.is_running(n) {
+        let log = cluster.log(n);
+        let why = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        if why.contains("engine lost") && why.contains("StorageFull") {
+            harm.effect(format!("{} lost its working store to the full disk, and ended", cluster.name(n)));
+        } else {
+            cluster.accuse(n, &format!("ended on a full disk: {why}"));
+        }
+        cluster.spawn(n)?;
+    }
+    cluster.allow_end(n, false);
     Ok(())
 }
 

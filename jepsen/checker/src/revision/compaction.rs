@@ -63,7 +63,9 @@ pub(super) fn check(items: &[Item<'_>]) -> Vec<Finding> {
             let beside = |(at, other): &(i64, &Item<'_>)| {
                 (*at > asked || compacts && *at == asked) && other.id != item.id && other.invoked_ns < item.returned_ns
             };
-            if asked <= 0 && !compacts || !compactions.iter().any(beside) {
+            // What is compacted begins at -1, as in etcd: a compaction of that or less is refused from the start.
+            let is_from_the_start = compacts && asked < 0;
+            if asked <= 0 && !compacts || !is_from_the_start && !compactions.iter().any(beside) {
                 let text = format!(
                     "operation {} was refused revision {asked} as compacted, and nobody had compacted past it",
                     item.id

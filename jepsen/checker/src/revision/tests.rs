@@ -199,6 +199,22 @@ fn compacted_and_future_revisions_are_refused_exactly_then() {
     assert_eq!(history(at(5), false, future), []);
     assert_eq!(history(at(4), false, future), bad(&[6, 8]));
     assert_eq!(history(compact(3), false, compacted), []);
+    assert_eq!(history(compact(4), false, compacted), bad(&[8]));
+}
+
+#[test]
+fn what_is_compacted_begins_below_zero() {
+    let refused = |revision| {
+        let ask = Request::Compaction(pb::CompactionRequest { revision, physical: false });
+        let mut history = script(&[(put(key(1), "a"), None)]);
+        let process = Process::Client(9);
+        history.push(Op::new(100, Kind::Invoke, process, Value::Ask(ask.clone())));
+        let error = Some("etcdserver: mvcc: required revision has been compacted".into());
+        history.push(Op { error, ..Op::new(110, Kind::Fail, process, Value::Ask(ask)) });
+        rules(&history)
+    };
+    assert_eq!(refused(-1), []);
+    assert_eq!(refused(0), [("K6".to_owned(), vec![2])]);
 }
 
 #[test]
