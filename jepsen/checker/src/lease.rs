@@ -167,7 +167,9 @@ fn expiries(pairs: &[Pair<'_>], replay: &Replay, leases: &mut BTreeMap<i64, Leas
     let asked: BTreeMap<u64, u64> = pairs.iter().map(|pair| (pair.id(), pair.invoke.time_ns)).collect();
     let mut begun = 0;
     let mut writers = replay.writers.iter().peekable();
-    for change in replay.changes().filter(|change| !replay.writers.contains_key(&change.revision)) {
+    // Of a revision whose writer was guessed the end of a lease is one explanation among others.
+    let known = |revision: i64| revision <= replay.certain && !replay.writers.contains_key(&revision);
+    for change in replay.changes().filter(|change| known(change.revision)) {
         while let Some((_, writer)) = writers.next_if(|(revision, _)| **revision < change.revision) {
             begun = begun.max(asked.get(writer).copied().unwrap_or(0));
         }

@@ -9,8 +9,8 @@ pub const EDN_FORM_BYTES_MAX: usize = 64 << 20;
 /// States that one search for a linearization may visit.
 pub const WGL_STATES_MAX: usize = 2_000_000;
 
-/// Choices of who wrote a revision that the revision oracle may try.
-pub const ORACLE_CHOICES_MAX: usize = 200_000;
+/// Choices of who wrote a revision that the revision oracle may try: some tens of seconds where each is dear.
+pub const ORACLE_CHOICES_MAX: usize = 30_000;
 
 /// Findings that one checker lists: the first ones explain the rest.
 pub const FINDINGS_MAX: usize = 20;

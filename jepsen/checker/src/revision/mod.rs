@@ -44,6 +44,9 @@ pub struct Replay {
     pub model: Model,
     /// The last revision that was replayed; the verdict says why not more.
     pub through: i64,
+    /// The last revision before the first of which somebody else could be the writer, as far as was tried: beyond it the
+    /// replay is one of several that explain all answers, and what contradicts it may fit another.
+    pub certain: i64,
     /// Who wrote each revision, by the index of the operation; the end of a lease has none.
     pub writers: BTreeMap<i64, u64>,
 }
@@ -87,6 +90,7 @@ struct Oracle<'a> {
     model: Model,
     writers: BTreeMap<i64, Writer>,
     used: BTreeSet<usize>,
+    certain: i64,
 }
 
 /// A revision whose writer was guessed, and who else could have been.
@@ -106,7 +110,7 @@ impl<'a> Oracle<'a> {
         }
         let hole = Hole::new(items, streams, last);
         let (model, writers, used) = (Model::default(), BTreeMap::new(), BTreeSet::new());
-        Self { items, log, known, reads, hole, last, model, writers, used }
+        Self { items, log, known, reads, hole, last, model, writers, used, certain: i64::MAX }
     }
 
     fn run(mut self, mut findings: Vec<Finding>) -> Replay {
@@ -130,12 +134,13 @@ impl<'a> Oracle<'a> {
             (verdict, _) => verdict,
         };
         let through = self.model.revision();
+        let certain = self.certain.min(through);
         let items = self.items;
         let writers = self.writers.into_iter().filter_map(|(revision, writer)| match writer {
             Writer::Item(place) => Some((revision, items[place].id)),
             Writer::Lease(_) => None,
         });
-        Replay { verdict, model: self.model, through, writers: writers.collect() }
+        Replay { verdict, model: self.model, through, certain, writers: writers.collect() }
     }
 
     /// Replays with the log: who wrote what no answer names is looked up.
@@ -205,6 +210,8 @@ impl<'a> Oracle<'a> {
         loop {
             let at = self.model.revision();
             if wrong.is_empty() && at >= self.last {
+                let open = choices.iter().find(|choice| !choice.left.is_empty());
+                self.certain = open.map_or(at, |choice| choice.revision - 1);
                 return Ok(vec![]);
             }
             if wrong.is_empty() {
