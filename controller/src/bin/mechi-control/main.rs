@@ -59,31 +59,7 @@ enum Command {
         serve: Serve,
     },
     /// Runs fake nodes, which play the pods that are bound to them
-    Nodes {
-        #[command(flatten)]
-        store: Store,
-        /// How many
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX as i64))]
-        count: u32,
-        /// What their names begin with; the rest is a number
-        #[arg(long, default_value = "node-")]
-        prefix: String,
-        /// Cores of each
-        #[arg(long, default_value = "32", value_parser = quantity)]
-        cpu: Quantity,
-        /// Memory of each
-        #[arg(long, default_value = "256Gi", value_parser = quantity)]
-        memory: Quantity,
-        /// Pods of each
-        #[arg(long, default_value = "110", value_parser = quantity)]
-        pods: Quantity,
-        /// Stages of pods: start=100ms,ready=100ms,stop=100ms,fail=5s@10%,crash=1m@1%; the annotation mechi.dev/script of a
-        /// pod amends it
-        #[arg(long, default_value_t)]
-        script: Script,
-        #[command(flatten)]
-        serve: Serve,
-    },
+    Nodes(Box<NodesWords>),
     /// Looks at every revision of the store's history; ends with 1 if anything was ever as it must not be
     Audit {
         #[command(flatten)]
@@ -94,6 +70,33 @@ enum Command {
     },
     /// Starts a store, two replicas and fake nodes on this machine, and shows a Deployment becoming available
     Demo(demo::Demo),
+}
+
+#[derive(clap::Args, Debug)]
+struct NodesWords {
+    #[command(flatten)]
+    store: Store,
+    /// How many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX as i64))]
+    count: u32,
+    /// What their names begin with; the rest is a number
+    #[arg(long, default_value = "node-")]
+    prefix: String,
+    /// Cores of each
+    #[arg(long, default_value = "32", value_parser = quantity)]
+    cpu: Quantity,
+    /// Memory of each
+    #[arg(long, default_value = "256Gi", value_parser = quantity)]
+    memory: Quantity,
+    /// Pods of each
+    #[arg(long, default_value = "110", value_parser = quantity)]
+    pods: Quantity,
+    /// Stages of pods: start=100ms,ready=100ms,stop=100ms,fail=5s@10%,crash=1m@1%; the annotation mechi.dev/script of a
+    /// pod amends it
+    #[arg(long, default_value_t)]
+    script: Script,
+    #[command(flatten)]
+    serve: Serve,
 }
 
 #[derive(clap::Args, Debug)]
@@ -165,7 +168,8 @@ fn stopper(with_parent: bool) -> Result<watch::Receiver<bool>> {
 
 async fn run(command: Command) -> Result<bool> {
     let serve = match &command {
-        Command::Run { serve, .. } | Command::Nodes { serve, .. } => Some(serve),
+        Command::Run { serve, .. } => Some(serve),
+        Command::Nodes(words) => Some(&words.serve),
         Command::Audit { .. } | Command::Demo(_) => None,
     };
     let mut stop = stopper(serve.is_some_and(|serve| serve.with_parent))?;
@@ -199,7 +203,8 @@ async fn run(command: Command) -> Result<bool> {
             }
             Ok(true)
         }
-        Command::Nodes { store, count, prefix, cpu, memory, pods, script, serve } => {
+        Command::Nodes(words) => {
+            let NodesWords { store, count, prefix, cpu, memory, pods, script, serve } = *words;
             serve.begin(&metrics).await?;
             let capacity = [("cpu", cpu), ("memory", memory), ("pods", pods)];
             let capacity = capacity.map(|(name, amount)| (name.to_owned(), amount)).into();
