@@ -5,7 +5,7 @@
 //! store, and the guards under which anything is written), `cache` (a copy of everything), `queue` (what is to be
 //! reconciled), `elect` (who acts), `api` (what
 //! clients do with objects), `control` (the controllers), `sched` (the
-//! scheduler), `audit` (whether it was all right).
+//! scheduler), `fake` (nodes that only play), `audit` (whether it was all right).
 
 pub mod limits;
 pub mod types;
@@ -17,4 +17,5 @@ pub mod elect;
 pub mod api;
 pub mod control;
 pub mod sched;
+pub mod fake;
 pub mod audit;

@@ -65,3 +65,12 @@ pub const INTERNED_MAX: usize = 10_000;
 
 /// Findings that are kept; more are counted.
 pub const FINDINGS_MAX: usize = 100;
+
+/// Nodes and pods that one transaction of a fleet of fake nodes is about.
+pub const FAKE_BATCH_MAX: usize = 100;
+
+/// Fake nodes whose heartbeats are under one lease: three writes of a node's registration, and etcd's 128 operations.
+pub const NODES_PER_LEASE: usize = 42;
+
+/// The longest wait of a fake pod's script: a day.
+pub const SCRIPT_DELAY_MS_MAX: u64 = 86_400_000;

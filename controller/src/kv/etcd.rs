@@ -151,7 +151,8 @@ impl Watch for EtcdWatch {
             return Err(Error::Unavailable("the watch is over".to_owned()));
         };
         let batch = batch.map_err(failed)?;
-        let is_progress = batch.is_progress();
+        // An answer to a request for progress, which is of no single watch, may be ahead of events before etcd 3.5.8.
+        let is_progress = batch.is_progress() && batch.0.watch_id != -1;
         let revision = batch.revision();
         let events: Vec<Event> = batch.0.events.into_iter().filter_map(event).collect();
         // The header of events may be ahead of what was sent; that of progress never is.

@@ -150,7 +150,9 @@ impl Memory {
         let mut batch = Batch { events: Vec::new(), through: self.revision.max(from - 1) };
         let mut told = 0;
         for (&revision, changed) in self.changes.range(from..) {
-            let mut events = changed.iter().filter(|changed| *changed >= key && *changed < end).peekable();
+            // A zero byte is etcd's way to say that there is no end.
+            let is_within = |changed: &&Bytes| *changed >= key && (*changed < end || end[..] == [0]);
+            let mut events = changed.iter().filter(is_within).peekable();
             if events.peek().is_none() {
                 continue;
             }

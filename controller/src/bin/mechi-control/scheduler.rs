@@ -1,0 +1,107 @@
+//! The scheduler as a role.
+
+use crate::metrics::Metrics;
+use crate::role::{Ask, Next, Role};
+use mechi_controller::control::Now;
+use mechi_controller::keys::ObjectKey;
+use mechi_controller::kv::{Error, KeyValue, Outcome, Revision};
+use mechi_controller::sched::view::{Told, View};
+use mechi_controller::sched::{COMPONENT, Scheduler as Core};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Binds pods to nodes.
+pub(crate) struct Scheduler {
+    core: Core,
+    token: Option<Revision>,
+    /// Since when pods are seen to wait, and which incarnation.
+    waits: BTreeMap<ObjectKey, (Revision, u64)>,
+    metrics: Arc<Metrics>,
+}
+
+impl Scheduler {
+    /// One that has seen nothing yet.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { core: Core::default(), token: None, waits: BTreeMap::new(), metrics }
+    }
+}
+
+impl Role for Scheduler {
+    type Copy = View;
+
+    const COMPONENT: &'static str = COMPONENT;
+
+    fn election(copy: &View) -> Option<&KeyValue> {
+        copy.election(COMPONENT)
+    }
+
+    fn heard(&mut self, copy: &mut View, told: Vec<Told>, _: bool, now: Now) {
+        for one in &told {
+            match one {
+                Told::Waits { key, created, .. } => {
+                    let waits = self.waits.entry(key.clone()).or_insert((*created, now.ms));
+                    if waits.0 != *created {
+                        *waits = (*created, now.ms);
+                    }
+                }
+                Told::Waited(key) => {
+                    self.waits.remove(key);
+                }
+                _ => {}
+            }
+        }
+        self.core.told(copy, &told, now);
+    }
+
+    fn begin(&mut self, _: &mut View, token: Revision) {
+        self.token = Some(token);
+    }
+
+    fn end(&mut self, copy: &mut View) {
+        self.token = None;
+        self.core.reset(copy);
+    }
+
+    fn plan(&mut self, copy: &mut View, now: Now) -> Option<Ask> {
+        let begun = Instant::now();
+        let bind = self.core.plan(copy, self.token?, now)?;
+        self.metrics.observe("scheduler_scheduling_algorithm_duration_seconds", &[], begun.elapsed().as_secs_f64());
+        Some(bind)
+    }
+
+    fn answered(&mut self, copy: &mut View, ask: &Ask, answer: Result<Outcome, Error>, now: Now) -> Next {
+        let is_done = !matches!(answer, Err(Error::Unknown(_)));
+        let is_failed = answer.is_err();
+        if matches!(answer, Ok(Outcome::Committed(_))) {
+            for key in ask.1.writes().iter().filter_map(|write| ObjectKey::parse(write.key())) {
+                if let Some((_, since_ms)) = self.waits.get(&key) {
+                    let seconds = now.ms.saturating_sub(*since_ms) as f64 / 1_000.0;
+                    self.metrics.observe("scheduler_pod_scheduling_sli_duration_seconds", &[], seconds);
+                }
+            }
+        }
+        match self.core.answered(copy, ask.0, answer, now) {
+            Some(_) => Next::Again,
+            None if is_done && is_failed => Next::Rest,
+            None => Next::Nothing,
+        }
+    }
+
+    fn due_ms(&self) -> Option<u64> {
+        self.core.queues().next_due_ms()
+    }
+
+    fn measure(&self, metrics: &Metrics) {
+        let counters = self.core.counters();
+        for (result, count) in
+            [("scheduled", counters.bound), ("unschedulable", counters.unschedulable), ("error", counters.failed)]
+        {
+            metrics.set("scheduler_schedule_attempts_total", &[("result", result)], count as f64);
+        }
+        let queues = ["active", "backoff", "unschedulable", "in_flight"];
+        for (queue, count) in queues.into_iter().zip(self.core.queues().lengths()) {
+            metrics.set("scheduler_pending_pods", &[("queue", queue)], count as f64);
+        }
+    }
+}
