@@ -6,6 +6,7 @@
 //! /registry/_coord/election/<component>   leased; its create revision is the fencing token
 //! /registry/_coord/node/<name>            leased: a node's heartbeat
 //! /registry/_coord/alloc/<name>           rewritten by each bind to a node: its version is the placements' version
+//! /registry/_coord/brake/<region>:<zone>  whether pods have to leave nodes of a zone that are not well, and since when
 //! /events/<namespace>/<name>              leased, outside the one watch
 //! ```
 
@@ -140,6 +141,11 @@ pub fn alloc(node: &str) -> String {
     format!("{COORD}alloc/{node}")
 }
 
+/// A zone's brake.
+pub fn brake(zone: &str) -> String {
+    format!("{COORD}brake/{zone}")
+}
+
 /// What a key that is of no object is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Coord {
@@ -149,6 +155,8 @@ pub enum Coord {
     Heartbeat(String),
     /// A node's placements.
     Alloc(String),
+    /// A zone's brake.
+    Brake(String),
 }
 
 impl Coord {
@@ -160,6 +168,7 @@ impl Coord {
             "election" => Some(Self::Election(name.to_owned())),
             "node" => Some(Self::Heartbeat(name.to_owned())),
             "alloc" => Some(Self::Alloc(name.to_owned())),
+            "brake" => Some(Self::Brake(name.to_owned())),
             _ => None,
         }
     }
@@ -224,6 +233,7 @@ mod tests {
         assert_eq!(Coord::parse(alloc("n1").as_bytes()), Some(Coord::Alloc("n1".to_owned())));
         assert_eq!(Coord::parse(election("scheduler").as_bytes()), Some(Coord::Election("scheduler".to_owned())));
         assert_eq!(Coord::parse(heartbeat("n1").as_bytes()), Some(Coord::Heartbeat("n1".to_owned())));
+        assert_eq!(Coord::parse(brake("eu:a").as_bytes()), Some(Coord::Brake("eu:a".to_owned())));
         assert_eq!(Coord::parse(b"/registry/_coord/else/n1"), None);
         assert_eq!(prefix_end("/registry/pods/"), b"/registry/pods0");
     }

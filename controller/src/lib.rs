@@ -4,7 +4,7 @@
 //! and to write. In reading order: `limits` (every bound), `types` (Kubernetes' objects), `keys` (where they are), `kv` (all that is asked of a
 //! store, and the guards under which anything is written), `cache` (a copy of everything), `queue` (what is to be
 //! reconciled), `elect` (who acts), `api` (what
-//! clients do with objects), `control` (the controllers), `sched` (the
+//! clients do with objects), `control` (the controllers), `events` (what people are told), `sched` (the
 //! scheduler), `fake` (nodes that only play), `audit` (whether it was all right).
 
 pub mod limits;
@@ -16,6 +16,7 @@ pub mod queue;
 pub mod elect;
 pub mod api;
 pub mod control;
+pub mod events;
 pub mod sched;
 pub mod fake;
 pub mod audit;

@@ -63,6 +63,57 @@ pub const SIGNATURES_MAX: usize = 256;
 /// Names and makes beyond which those that nobody uses are dropped.
 pub const INTERNED_MAX: usize = 10_000;
 
+/// Pods that one transaction tells to leave their node, or says of that they are not ready.
+pub const EVICT_BATCH_MAX: usize = 50;
+
+/// Seconds between two nodes of a zone that are given the taint which makes pods leave: ten a minute at most.
+pub const EVICTION_SECONDS_MIN: i64 = 6;
+
+/// Percent of a zone's nodes that are not ready from which on no pod has to leave any of them.
+pub const BRAKE_PERCENT: usize = 55;
+
+/// The time of a node's heartbeat, and for how long whoever has just begun to lead makes no pod leave.
+pub const HEARTBEAT_MS: u64 = 10_000;
+
+/// Seconds that a new node has until somebody must have heard of it.
+pub const NODE_STARTUP_SECONDS: i64 = 60;
+
+/// Events that a recorder knows, to count what happens again; the longest unused go first.
+pub const EVENTS_KNOWN_MAX: usize = 4_096;
+
+/// Events that wait to be written; what comes beyond is dropped.
+pub const EVENTS_WAITING_MAX: usize = 1_000;
+
+/// Events that one transaction writes.
+pub const EVENTS_BATCH_MAX: usize = 50;
+
+/// How often an event is tried to be written.
+pub const EVENT_TRIES_MAX: usize = 5;
+
+/// How long an event stays.
+pub const EVENT_TTL_MS: u64 = 3_600_000;
+
+/// How long one lease serves all events that come.
+pub const EVENT_LEASE_MS: u64 = 60_000;
+
+/// Messages of one reason about one object from which on one event tells them all.
+pub const EVENT_MESSAGES_MAX: usize = 10;
+
+/// How long such messages are told together after the last one.
+pub const EVENT_SIMILAR_MS: u64 = 600_000;
+
+/// Happenings that a component may tell of one object at once.
+pub const EVENT_BURST: u64 = 25;
+
+/// After how long it may tell one more.
+pub const EVENT_REFILL_MS: u64 = 300_000;
+
+/// Notes that wait in a scheduler to be recorded; what comes beyond is dropped.
+pub const NOTES_MAX: usize = 1_000;
+
+/// Revisions of which an auditor of watches remembers what they changed.
+pub const HISTORY_REVISIONS_MAX: usize = 1_000_000;
+
 /// Findings that are kept; more are counted.
 pub const FINDINGS_MAX: usize = 100;
 

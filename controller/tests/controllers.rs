@@ -1,19 +1,26 @@
 //! The controllers in a world that crashes them, delays and loses what they ask, hides what happens and compacts it; judged
-//! by the auditor at every revision, and by where everything comes to rest.
+//! by the auditor at every revision, and by where everything comes to rest. Under them machines die, are cut off and come
+//! back.
 //!
 //! `MECHI_CONTROL_SEEDS=100000` runs so many, `MECHI_CONTROL_SEED=7` one and prints what happens.
 
 mod world;
+#[path = "world/nodes.rs"]
+mod nodes;
 
 use mechi_controller::api::change::{Deletion, Half};
+use mechi_controller::audit::watch::Watcher;
 use mechi_controller::cache::{Ask, Cache, Feed};
+use mechi_controller::control::Note;
 use mechi_controller::control::manager::{Ended, Manager, Work};
+use mechi_controller::events::{self, Recorder};
 use mechi_controller::keys;
-use mechi_controller::kv::{Error, Txn};
+use mechi_controller::kv::{Error, Range, Txn};
 use mechi_controller::queue::Priority;
-use mechi_controller::types::meta::{Condition, set_condition};
+use mechi_controller::types::event::Event;
 use mechi_controller::types::pod::Pod;
 use mechi_controller::types::workload::{Deployment, ReplicaSet};
+use nodes::Machines;
 use serde_json::json;
 use world::{Ground, worlds};
 
@@ -26,23 +33,41 @@ const REST_STEPS: usize = 20_000;
 const REPLICAS: usize = 3;
 
 /// One replica of the controllers; none of them leads, so that all act at once.
-#[derive(Default)]
 struct Replica {
     feed: Feed<Cache>,
     cache: Cache,
     manager: Manager,
-    /// Plans whose transactions are on their way, in order.
-    busy: Vec<(Work, Vec<Txn>)>,
+    watcher: Watcher,
+    recorder: Recorder,
+    /// Plans whose transactions are on their way, in order, and what is told once they are written.
+    busy: Vec<(Work, Vec<Txn>, Vec<Note>)>,
+}
+
+impl Replica {
+    fn new(name: u64) -> Self {
+        Self {
+            feed: Feed::default(),
+            cache: Cache::default(),
+            manager: Manager::default(),
+            watcher: Watcher::default(),
+            recorder: Recorder::new(&format!("controllers-{name}")),
+            busy: Vec::new(),
+        }
+    }
 }
 
 struct World {
     ground: Ground,
+    machines: Machines,
+    born: u64,
     replicas: Vec<Replica>,
 }
 
 impl World {
     fn new(seed: u64, talks: bool) -> Self {
-        Self { ground: Ground::new(seed, talks), replicas: (0..REPLICAS).map(|_| Replica::default()).collect() }
+        let replicas = (0..REPLICAS as u64).map(Replica::new).collect();
+        let (ground, machines) = (Ground::new(seed, talks), Machines::new());
+        Self { ground, machines, born: REPLICAS as u64, replicas }
     }
 
     /// What a person does.
@@ -55,12 +80,23 @@ impl World {
                     1 => json!({"rollingUpdate": {"maxSurge": self.ground.rng.below(3), "maxUnavailable": 1}}),
                     _ => json!({"rollingUpdate": {"maxSurge": "50%", "maxUnavailable": self.ground.rng.below(2)}}),
                 };
+                // Some do not wait long for a node that is not heard of.
+                let toleration = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3});
+                let tolerations = match self.ground.rng.below(3) {
+                    0 => json!([]),
+                    _ => json!([
+                        toleration("node.kubernetes.io/unreachable"),
+                        toleration("node.kubernetes.io/not-ready")
+                    ]),
+                };
                 self.ground.say(|| format!("a user makes {name} with {replicas} pods"));
                 self.ground.make::<Deployment>(json!({
                     "metadata": {"name": name, "namespace": "a"},
                     "spec": {
                         "replicas": replicas, "strategy": strategy, "selector": {"matchLabels": {"app": name}},
-                        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "1"}]}},
+                        "template": {"metadata": {"labels": {"app": name}}, "spec": {
+                            "tolerations": tolerations, "containers": [{"name": "c", "image": "1"}],
+                        }},
                     },
                 }));
             }
@@ -95,36 +131,20 @@ impl World {
         }
     }
 
-    /// What nodes say of a pod.
-    fn node(&mut self) {
-        let fails = !self.ground.quiet && self.ground.rng.below(8) == 0;
-        let pending: Vec<_> =
-            self.ground.all::<Pod>().into_iter().filter(|pod| pod.is_active() && (fails || !pod.is_ready())).collect();
-        if pending.is_empty() {
-            return;
-        }
-        let pod = pending[self.ground.rng.below(pending.len() as u64) as usize].clone();
-        let now = self.ground.now().time;
-        self.ground.say(|| format!("{} is {}", pod.metadata.name, if fails { "over" } else { "ready" }));
-        self.ground.modify(&pod, Half::Status, |new| {
-            (if fails { "Failed" } else { "Running" }).clone_into(&mut new.status.phase);
-            let status = if fails { "False" } else { "True" };
-            let ready = Condition { r#type: "Ready".to_owned(), status: status.to_owned(), ..Default::default() };
-            set_condition(&mut new.status.conditions, ready, now);
-        });
-    }
-
     /// A replica hears something of the store.
     fn hear(&mut self, n: usize, revisions_max: usize) {
         let replica = &mut self.replicas[n];
         let changes = match replica.feed.ask(&replica.cache) {
             Ask::List(range) => {
-                let listed = replica.feed.listed(&mut replica.cache, self.ground.store.range(&range));
+                let page = self.ground.store.range(&range);
+                self.ground.listed(&mut replica.watcher, &page);
+                let listed = replica.feed.listed(&mut replica.cache, page);
                 listed.ok().flatten().map(|changes| (changes, Priority::Review))
             }
             Ask::Watch(from) => {
                 let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
                 let events = self.ground.store.events(&key, &end, from, revisions_max);
+                self.ground.heard(&mut replica.watcher, from, &events);
                 replica.feed.heard(&mut replica.cache, events).ok().map(|changes| (changes, Priority::Change))
             }
         };
@@ -144,7 +164,7 @@ impl World {
             if plan.is_empty() {
                 replica.manager.ended(&work, &Ended::Written(None), now);
             } else {
-                replica.busy.push((work, plan.txns));
+                replica.busy.push((work, plan.txns, plan.notes));
             }
         }
     }
@@ -158,7 +178,7 @@ impl World {
         let which = self.ground.rng.below(busy) as usize;
         let fault = self.ground.fault();
         let (work, txn) = {
-            let (work, txns) = &mut self.replicas[n].busy[which];
+            let (work, txns, _) = &mut self.replicas[n].busy[which];
             (work.clone(), txns.remove(0))
         };
         let answer =
@@ -168,29 +188,58 @@ impl World {
         let ended = Ended::of(&answer);
         let is_last = self.replicas[n].busy[which].1.is_empty();
         if is_last || !matches!(ended, Ended::Written(_)) {
-            self.replicas[n].busy.remove(which);
+            let (_, _, notes) = self.replicas[n].busy.remove(which);
             let now = self.ground.now();
             self.replicas[n].manager.ended(&work, &ended, now);
+            if matches!(ended, Ended::Written(_)) {
+                self.replicas[n].recorder.record(work.0.component(), &notes, now);
+            }
+        }
+    }
+
+    /// A replica tells people what happened.
+    fn tell(&mut self, n: usize) {
+        let (ms, fault) = (self.ground.ms, self.ground.fault());
+        let lost = || Error::Unknown("lost".to_owned());
+        match self.replicas[n].recorder.ask(ms) {
+            None => {}
+            Some(events::Ask::Grant(ttl)) => {
+                let lease = self.ground.store.grant(ttl, ms);
+                self.replicas[n].recorder.granted(if fault == 0 { Err(lost()) } else { Ok(lease) }, ms, ms);
+            }
+            Some(events::Ask::Write(txn)) => {
+                let answer = self.ground.write(&txn);
+                self.replicas[n].recorder.written(&if fault == 0 { Err(lost()) } else { answer }, ms);
+            }
         }
     }
 
     fn step(&mut self) {
         let n = self.ground.rng.below(REPLICAS as u64) as usize;
         self.ground.ms += self.ground.rng.below(20);
+        self.ground.store.expire(self.ground.ms);
+        self.ground.audit();
         match self.ground.rng.below(100) {
             0..6 => self.user(),
-            6..20 => self.node(),
-            20..45 => self.hear(n, 1),
-            45..65 => self.plan(n),
-            65..90 => self.deliver(n),
+            6..18 => {
+                let machine = self.ground.rng.below(5) as usize;
+                self.machines.agent(&mut self.ground, machine, 2);
+            }
+            18..23 => nodes::bind(&mut self.ground),
+            23..46 => self.hear(n, 1),
+            46..64 => self.plan(n),
+            64..86 => self.deliver(n),
+            86..88 => self.tell(n),
+            88..90 => self.machines.trouble(&mut self.ground),
             90..93 => {
                 self.ground.say(|| format!("replica {n} crashes"));
                 // What it had sent may still arrive.
                 let late: Vec<Txn> = std::mem::take(&mut self.replicas[n].busy)
                     .into_iter()
-                    .flat_map(|(_, txns)| txns.into_iter().take(1))
+                    .flat_map(|(_, txns, _)| txns.into_iter().take(1))
                     .collect();
-                self.replicas[n] = Replica::default();
+                self.born += 1;
+                self.replicas[n] = Replica::new(self.born);
                 for txn in late {
                     if self.ground.rng.below(2) == 0 {
                         let _ = self.ground.write(&txn);
@@ -200,30 +249,40 @@ impl World {
             93..96 => {
                 self.ground.compact();
             }
-            96..98 => self.replicas[n].feed.relist(),
-            _ => self.ground.ms += 2_000,
+            96..98 => {
+                self.replicas[n].feed.relist();
+                self.replicas[n].watcher.relists();
+            }
+            _ => self.ground.ms += self.ground.rng.below(6_000),
         }
     }
 
     /// No more faults, until nothing has to be done any more.
     fn rest(&mut self) {
         self.ground.quiet = true;
+        self.machines.heal(&mut self.ground);
         let mut idle = 0;
         for _ in 0..REST_STEPS {
             let before = self.ground.store.revision();
             self.ground.ms += 50;
-            self.node();
+            self.ground.store.expire(self.ground.ms);
+            self.ground.audit();
+            self.machines.all(&mut self.ground);
+            if idle == 0 {
+                nodes::bind(&mut self.ground);
+            }
             for n in 0..REPLICAS {
                 self.hear(n, usize::MAX);
                 self.plan(n);
                 self.deliver(n);
+                self.tell(n);
             }
             let is_idle =
                 self.ground.store.revision() == before && self.replicas.iter().all(|replica| replica.busy.is_empty());
             idle = if is_idle { idle + 1 } else { 0 };
             // Longer than any wait after a failure.
             if idle == 100 && self.ground.ms > 0 {
-                self.ground.ms += 61_000;
+                self.machines.wait(&mut self.ground, 62);
             }
             if idle > 300 {
                 return;
@@ -232,9 +291,22 @@ impl World {
         panic!("it does not come to rest");
     }
 
+    /// What people are told can be read, and nobody has anything more to tell.
+    fn events(&self) {
+        assert!(self.replicas.iter().all(|replica| replica.recorder.waiting() == 0), "somebody has more to tell");
+        let range = Range { key: keys::EVENTS.into(), end: keys::prefix_end(keys::EVENTS).into(), ..Range::default() };
+        for item in self.ground.store.range(&range).expect("now").items {
+            let event: Event = serde_json::from_slice(&item.value).expect("an event");
+            assert!(event.count > 0 && item.lease != 0 && !event.reason.is_empty() && !event.message.is_empty());
+            assert!(!event.involved_object.uid.is_empty(), "an event about nothing: {event:?}");
+        }
+    }
+
     /// What is, is what is wanted.
     fn judge(&self) {
-        assert_eq!(self.ground.auditor.findings(), [], "the auditor found something");
+        self.ground.judge();
+        self.machines.judge(&self.ground);
+        self.events();
         let pods = self.ground.all::<Pod>();
         for deployment in self.ground.all::<Deployment>() {
             let name = &deployment.metadata.name;

@@ -6,6 +6,8 @@
 mod world;
 
 use mechi_controller::api::change::{Deletion, Half};
+use mechi_controller::audit::queues;
+use mechi_controller::audit::watch::Watcher;
 use mechi_controller::cache::{Ask, Feed, Mirror as _};
 use mechi_controller::elect::{self, Elector};
 use mechi_controller::keys;
@@ -24,6 +26,7 @@ const REPLICAS: usize = 2;
 
 struct Replica {
     feed: Feed<View>,
+    watcher: Watcher,
     view: View,
     scheduler: Scheduler,
     elector: Elector,
@@ -37,6 +40,7 @@ impl Replica {
     fn new(name: u64) -> Self {
         Self {
             feed: Feed::default(),
+            watcher: Watcher::default(),
             view: View::default(),
             scheduler: Scheduler::default(),
             elector: Elector::new(COMPONENT, &format!("scheduler-{name}"), 3_000),
@@ -126,10 +130,15 @@ impl World {
         let now = self.ground.now();
         let replica = &mut self.replicas[n];
         let told = match replica.feed.ask(&replica.view) {
-            Ask::List(range) => replica.feed.listed(&mut replica.view, self.ground.store.range(&range)).ok().flatten(),
+            Ask::List(range) => {
+                let page = self.ground.store.range(&range);
+                self.ground.listed(&mut replica.watcher, &page);
+                replica.feed.listed(&mut replica.view, page).ok().flatten()
+            }
             Ask::Watch(from) => {
                 let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
                 let events = self.ground.store.events(&key, &end, from, revisions_max);
+                self.ground.heard(&mut replica.watcher, from, &events);
                 replica.feed.heard(&mut replica.view, events).ok()
             }
         };
@@ -137,6 +146,7 @@ impl World {
             replica.scheduler.told(&mut replica.view, &told, now);
         }
         assert_eq!(used(&replica.view), replica.view.used_anew(), "what is used is not what its pods need");
+        self.queues(n);
     }
 
     /// A replica's part in the election.
@@ -173,6 +183,7 @@ impl World {
             replica.flights.clear();
             if token.is_some() {
                 replica.feed.relist();
+                replica.watcher.relists();
             }
         }
     }
@@ -184,6 +195,7 @@ impl World {
         if replica.feed.is_watching() && replica.view.at() >= token && replica.listed == Some(token) {
             let bind = replica.scheduler.plan(&mut replica.view, token, now);
             replica.flights.extend(bind);
+            self.queues(n);
         }
     }
 
@@ -203,6 +215,26 @@ impl World {
         let replica = &mut self.replicas[n];
         if let Some(again) = replica.scheduler.answered(&mut replica.view, id, answer, now) {
             replica.flights.push((id, again));
+        }
+        self.queues(n);
+        self.notes(n);
+    }
+
+    /// S11: whoever waits is in one place.
+    fn queues(&mut self, n: usize) {
+        let replica = &self.replicas[n];
+        self.ground.found.extend(queues::waiting(&replica.view, &replica.scheduler));
+    }
+
+    /// What people are told is so.
+    fn notes(&mut self, n: usize) {
+        for note in self.replicas[n].scheduler.take_notes() {
+            let about = note.about.expect("it is about a pod");
+            let pod = self.ground.held::<Pod>("a", &about.key.name).filter(|pod| pod.metadata.uid == about.uid);
+            if let Some(pod) = pod.filter(|_| note.reason == "Scheduled") {
+                let bound = format!("Successfully assigned a/{} to {}", pod.metadata.name, pod.spec.node_name);
+                assert_eq!(note.message, bound);
+            }
         }
     }
 
@@ -236,7 +268,10 @@ impl World {
             91..94 => {
                 self.ground.compact();
             }
-            94..96 => self.replicas[n].feed.relist(),
+            94..96 => {
+                self.replicas[n].feed.relist();
+                self.replicas[n].watcher.relists();
+            }
             _ => self.ground.ms += self.ground.rng.below(1_500),
         }
     }
@@ -267,7 +302,7 @@ impl World {
     }
 
     fn judge(&mut self) {
-        assert_eq!(self.ground.auditor.findings(), [], "the auditor found something");
+        self.ground.judge();
         let leader =
             self.replicas.iter_mut().find(|replica| replica.elector.token().is_some()).expect("somebody leads");
         assert_eq!((leader.scheduler.flights(), leader.view.assumed()), (0, 0), "something is still on its way");

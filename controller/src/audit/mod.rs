@@ -1,9 +1,16 @@
 //! The auditor: replays the store's history and looks at every revision for what must never be.
 //!
 //! It knows nothing of who wrote what and trusts nobody: it has the history alone, which is the same for everybody. `rules`
-//! has one function for each kind of statement; here is what feeds them.
+//! has one function for each kind of statement, `nodes` those about nodes, `rollouts` what needs a memory of pods; here is
+//! what feeds them. Three statements are not about the store alone and have auditors of their own: `watch` (what watchers
+//! were told), `journals` (what nodes ran) and `queues` (who waits in a scheduler).
 
 mod rules;
+mod nodes;
+mod rollouts;
+pub mod watch;
+pub mod journals;
+pub mod queues;
 
 use crate::cache::{Cache, Change, Mirror, Object};
 use crate::keys::ObjectKey;
@@ -40,6 +47,7 @@ pub struct Auditor {
     objects: u64,
     /// The largest observed generation of each incarnation.
     observed: BTreeMap<ObjectKey, (Revision, i64)>,
+    rollouts: rollouts::Rollouts,
 }
 
 impl Auditor {
@@ -49,6 +57,7 @@ impl Auditor {
         let mut staged = Default::default();
         auditor.cache.stage(&mut staged, cluster_id, items);
         auditor.cache.replace(staged, cluster_id, at);
+        auditor.rollouts.begin(&auditor.cache);
         auditor
     }
 
@@ -78,6 +87,8 @@ impl Auditor {
         }
         rules::placements(&self.cache, &before, &changes, &mut found);
         rules::owners(&self.cache, &changes, &mut found);
+        nodes::look(&self.cache, &before, &changes, &mut found);
+        self.rollouts.see(&self.cache, &changes, &mut found);
         for (rule, key, text) in found {
             if self.findings.len() < FINDINGS_MAX {
                 self.findings.push(Finding { rule, revision, key, text });

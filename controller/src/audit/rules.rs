@@ -1,6 +1,7 @@
 //! What must hold at every revision, one function for each kind of statement.
 
 use crate::cache::{Cache, Cached as _, Change, Changes, Object};
+use crate::control::node::Brake;
 use crate::keys::{self, Coord, Kind, ObjectKey};
 use crate::kv::{Batch, Revision};
 use crate::sched::amounts::Amounts;
@@ -18,6 +19,8 @@ pub(super) type Found = (&'static str, String, String);
 pub(super) struct Before {
     /// The tokens of all elections that the revision changes.
     tokens: BTreeMap<String, Revision>,
+    /// All zones' brakes that it changes.
+    pub(super) brakes: BTreeMap<String, Brake>,
 }
 
 impl Before {
@@ -28,7 +31,13 @@ impl Before {
         });
         let token = |component: &String| cache.coord(&keys::election(component)).map(|held| held.created);
         let tokens = elections.filter_map(|component| token(&component).map(|token| (component, token)));
-        Self { tokens: tokens.collect() }
+        let brakes = batch.events.iter().filter_map(|event| match Coord::parse(event.key()) {
+            Some(Coord::Brake(zone)) => Some(zone),
+            _ => None,
+        });
+        let brake = |zone: &String| cache.coord(&keys::brake(zone)).map(|held| Brake::read(&held.value));
+        let brakes = brakes.filter_map(|zone| brake(&zone).map(|brake| (zone, brake)));
+        Self { tokens: tokens.collect(), brakes: brakes.collect() }
     }
 }
 
@@ -191,11 +200,16 @@ pub(super) fn owners(cache: &Cache, changes: &Changes, found: &mut Vec<Found>) {
         let deployment = cache.get::<Deployment>(&namespace, &name);
         let Some(deployment) = deployment.filter(|deployment| deployment.metadata.uid == uid) else { continue };
         let sets = cache.owned::<ReplicaSet>(deployment.created);
-        let total: i64 = sets.map(|set| i64::from(set.wanted())).sum();
+        // What a ReplicaSet was told to delete is there until it has.
+        let has = |set: &crate::types::resource::Held<ReplicaSet>| {
+            let pods = crate::control::replica_set::owned(cache, set).filter(|pod| pod.is_active()).count();
+            (pods as i64).max(i64::from(set.wanted()))
+        };
+        let total: i64 = sets.map(has).sum();
         let (surge, _) = crate::control::deployment::bounds(deployment);
         let most = i64::from(deployment.wanted()) + i64::from(surge);
         if total > most {
-            let text = format!("its ReplicaSets may have {total} pods, and {most} at most are wanted");
+            let text = format!("its ReplicaSets have or may have {total} pods, and {most} at most are wanted");
             found.push(("S6", ObjectKey::new(Kind::Deployment, &namespace, &name).to_string(), text));
         }
     }

@@ -158,3 +158,177 @@ fn more_pods_than_a_deployment_may_have_are_seen() {
     put(&mut store, "replicasets/default/d-3", set("d-3", 1));
     assert_eq!(broken(&store), ["S6"]);
 }
+
+/// A node that is not heard of, with or without the taint that makes pods leave.
+fn lost(name: &str, since: Option<&str>) -> Value {
+    let taint = |since| json!({"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": since});
+    json!({
+        "metadata": {"name": name}, "spec": {"taints": since.map(taint).into_iter().collect::<Vec<_>>()},
+        "status": {"allocatable": {"cpu": "4", "pods": "10"}, "conditions": [{"type": "Ready", "status": "Unknown"}]},
+    })
+}
+
+fn brake(stopped: bool, tainted: &str) -> Value {
+    json!({"state": "Normal", "stopped": stopped, "tainted": tainted})
+}
+
+/// Writes several things as one revision.
+fn put_all(store: &mut Memory, all: &[(&str, Value)]) {
+    let put = |txn: Txn, (key, value): &(&str, Value)| txn.put(format!("{}{key}", keys::ROOT), value.to_string());
+    store.txn(&all.iter().fold(Txn::new(), put)).expect("written");
+}
+
+const NOON: &str = "2026-01-01T12:00:00Z";
+
+/// A pod that was told at noon and some seconds to leave its node, in ten seconds.
+fn evicted(seconds: i64) -> Value {
+    let mut pod = pod("a", "n1", "1", None);
+    pod["metadata"]["deletionTimestamp"] = json!(format!("2026-01-01T12:00:{:02}Z", seconds + 10));
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(10);
+    pod["spec"]["tolerations"] = json!([{"operator": "Exists", "tolerationSeconds": 30}]);
+    let why = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"});
+    pod["status"] = json!({"conditions": [why]});
+    pod
+}
+
+#[test]
+fn nodes_are_lost_one_by_one_and_pods_leave_in_their_time() {
+    let begin = |store: &mut Memory| {
+        put(store, "pods/default/a", pod("a", "n1", "1", None));
+        put(store, "nodes/n1", lost("n1", None));
+        put(store, "nodes/n2", lost("n2", None));
+        put_all(store, &[("nodes/n1", lost("n1", Some(NOON))), ("_coord/brake/:", brake(false, NOON))]);
+    };
+    let six = "2026-01-01T12:00:06Z";
+    let cases: [Case<'_>; 8] = [
+        ("", &|store, _| put_all(store, &[("nodes/n2", lost("n2", Some(six))), ("_coord/brake/:", brake(false, six))])),
+        ("S12", &|store, _| put(store, "nodes/n2", lost("n2", Some(six)))),
+        ("S12", &|store, _| {
+            put_all(store, &[("nodes/n2", lost("n2", Some(six))), ("_coord/brake/:", brake(true, six))]);
+        }),
+        ("S12", &|store, _| {
+            let five = "2026-01-01T12:00:05Z";
+            put_all(store, &[("nodes/n2", lost("n2", Some(five))), ("_coord/brake/:", brake(false, five))]);
+        }),
+        ("S12", &|store, _| {
+            put(store, "_coord/node/n3", json!({}));
+            put(store, "nodes/n3", lost("n3", None));
+        }),
+        ("", &|store, _| put(store, "pods/default/a", evicted(30))),
+        ("S12", &|store, _| put(store, "pods/default/a", evicted(29))),
+        ("S12", &|store, _| {
+            put(store, "nodes/n1", lost("n1", None));
+            put(store, "pods/default/a", evicted(30));
+        }),
+    ];
+    for (n, (rule, act)) in cases.into_iter().enumerate() {
+        let (mut store, uid) = store();
+        begin(&mut store);
+        act(&mut store, &uid);
+        let wanted: Vec<&str> = Some(rule).filter(|rule| !rule.is_empty()).into_iter().collect();
+        assert_eq!(broken(&store), wanted, "case {n}");
+    }
+}
+
+/// A Deployment of four, of which one may be missing; its ReplicaSet; and the ReplicaSet's pods, of which some are ready.
+struct Rollout {
+    store: Memory,
+    deployment: String,
+    set: String,
+}
+
+impl Rollout {
+    fn new() -> Self {
+        let (store, _) = store();
+        let mut rollout = Self { store, deployment: String::new(), set: String::new() };
+        rollout.scale(4);
+        rollout.deployment = keys::uid(CLUSTER, rollout.store.revision());
+        let begin = rollout.set(4, 4, 0);
+        put(&mut rollout.store, "replicasets/default/d-1", begin);
+        rollout.set = keys::uid(CLUSTER, rollout.store.revision());
+        for n in 0..4 {
+            rollout.ready(n, true);
+        }
+        // Now what it says is true.
+        let settled = rollout.set(4, 4, 4);
+        put(&mut rollout.store, "replicasets/default/d-1", settled);
+        rollout
+    }
+
+    fn scale(&mut self, replicas: i32) {
+        let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+        let meta = json!({"name": "d", "namespace": "default", "generation": 10 - replicas});
+        put(
+            &mut self.store,
+            "deployments/default/d",
+            json!({"metadata": meta, "spec": {"replicas": replicas, "strategy": strategy}}),
+        );
+    }
+
+    /// The ReplicaSet that is to have so many pods, sized for so many, and says that so many are ready.
+    fn set(&self, replicas: i32, desired: i32, ready: i32) -> Value {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": self.deployment, "controller": true});
+        json!({
+            "metadata": {
+                "name": "d-1", "namespace": "default", "ownerReferences": [owner], "generation": 10 - replicas,
+                "annotations": {"deployment.kubernetes.io/desired-replicas": desired.to_string()},
+            },
+            "spec": {"replicas": replicas}, "status": {"readyReplicas": ready},
+        })
+    }
+
+    fn pod(&self, n: usize, ready: bool) -> Value {
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "d-1", "uid": self.set, "controller": true});
+        let ready = if ready { "True" } else { "False" };
+        json!({
+            "metadata": {"name": format!("p{n}"), "namespace": "default", "ownerReferences": [owner]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+        })
+    }
+
+    fn ready(&mut self, n: usize, ready: bool) {
+        let pod = self.pod(n, ready);
+        put(&mut self.store, &format!("pods/default/p{n}"), pod);
+    }
+
+    /// The ReplicaSet deletes pods, which rewrites it.
+    fn deletes(&mut self, pods: &[usize], left: i32, desired: i32) {
+        let set = self.set(left, desired, left);
+        let txn = Txn::new().put(format!("{}replicasets/default/d-1", keys::ROOT), set.to_string());
+        let gone = |txn: Txn, n: &usize| txn.delete(format!("{}pods/default/p{n}", keys::ROOT));
+        self.store.txn(&pods.iter().fold(txn, gone)).expect("written");
+    }
+}
+
+#[test]
+fn a_replica_set_that_deletes_more_than_may_be_missing_is_seen() {
+    let mut rollout = Rollout::new();
+    rollout.deletes(&[0], 3, 4);
+    assert_eq!(broken(&rollout.store), [""; 0]);
+    rollout.deletes(&[1], 2, 4);
+    assert_eq!(broken(&rollout.store), ["S6"]);
+}
+
+#[test]
+fn pods_that_fail_by_themselves_are_not_held_against_it() {
+    let mut rollout = Rollout::new();
+    // One is decided to go; before it goes another one fails.
+    let decided = rollout.set(3, 4, 4);
+    put(&mut rollout.store, "replicasets/default/d-1", decided);
+    rollout.ready(3, false);
+    rollout.deletes(&[0], 3, 4);
+    assert_eq!(broken(&rollout.store), [""; 0]);
+    rollout.deletes(&[1], 2, 4);
+    assert_eq!(broken(&rollout.store), ["S6"], "once was enough");
+}
+
+#[test]
+fn who_makes_a_deployment_smaller_is_not_rolling_out() {
+    let mut rollout = Rollout::new();
+    rollout.scale(1);
+    let decided = rollout.set(1, 1, 4);
+    put(&mut rollout.store, "replicasets/default/d-1", decided);
+    rollout.deletes(&[0, 1, 2], 1, 1);
+    assert_eq!(broken(&rollout.store), [""; 0]);
+}

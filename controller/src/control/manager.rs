@@ -1,11 +1,15 @@
 //! All controllers of one replica: who has to look at what, when something changed; each key by one worker at a time.
 
-use super::{Now, Plan, collect, deployment, namespace, replica_set};
-use crate::cache::{Cache, Change, Changes, Object};
-use crate::keys::{Kind, ObjectKey};
+use super::{About, Now, Plan, collect, deployment, namespace, node, replica_set};
+use crate::cache::{Cache, Cached as _, Change, Changes, Object};
+use crate::keys::{Coord, Kind, ObjectKey};
 use crate::kv::{Outcome, Revision};
+use crate::limits::HEARTBEAT_MS;
 use crate::queue::{Priority, Queue};
 use crate::types::meta::ObjectMeta;
+use crate::types::node::Node;
+use crate::types::pod::Pod;
+use crate::types::resource::Held;
 
 /// A controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +19,7 @@ pub enum Controller {
     Deployment,
     Namespace,
     Collector,
+    Node,
 }
 
 impl Controller {
@@ -25,16 +30,31 @@ impl Controller {
             Self::Deployment => "deployment",
             Self::Namespace => "namespace",
             Self::Collector => "collector",
+            Self::Node => "node",
+        }
+    }
+
+    /// Its name in events.
+    pub fn component(self) -> &'static str {
+        match self {
+            Self::ReplicaSet => "replicaset-controller",
+            Self::Deployment => "deployment-controller",
+            Self::Namespace => "namespace-controller",
+            Self::Collector => "garbage-collector-controller",
+            Self::Node => "node-controller",
         }
     }
 
     /// Works out what a key needs.
-    pub fn reconcile(self, cache: &Cache, key: &ObjectKey, now: Now) -> Plan {
+    ///
+    /// - Units: `rests_until_ms` as [`node::reconcile`] has it.
+    pub fn reconcile(self, cache: &Cache, key: &ObjectKey, now: Now, rests_until_ms: u64) -> Plan {
         match self {
             Self::ReplicaSet => replica_set::reconcile(cache, key, now),
             Self::Deployment => deployment::reconcile(cache, key, now),
             Self::Namespace => namespace::reconcile(cache, key, now),
             Self::Collector => collect::reconcile(cache, key, now),
+            Self::Node => node::reconcile(cache, key, now, rests_until_ms),
         }
     }
 }
@@ -68,6 +88,8 @@ impl Ended {
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
     queue: Queue<Work>,
+    /// When it was first asked for work: since it leads.
+    since_ms: Option<u64>,
 }
 
 impl Manager {
@@ -76,7 +98,35 @@ impl Manager {
         for change in &changes.objects {
             self.object(cache, change, priority);
         }
+        for coord in &changes.coords {
+            match coord {
+                Coord::Heartbeat(name) => self.node(name, priority),
+                // Who is not well may have to wait, or has no longer.
+                Coord::Brake(_) => self.nodes(cache, |node| !node.is_ready()),
+                Coord::Election(_) | Coord::Alloc(_) => {}
+            }
+        }
         self.queue.reached(crate::cache::Mirror::at(cache));
+    }
+
+    fn node(&mut self, name: &str, priority: Priority) {
+        self.queue.add((Controller::Node, ObjectKey::new(Kind::Node, "", name)), priority);
+    }
+
+    fn nodes(&mut self, cache: &Cache, which: impl Fn(&Node) -> bool) {
+        for node in cache.all::<Node>().filter(|node| which(node)) {
+            self.node(&node.metadata.name, Priority::Review);
+        }
+    }
+
+    /// A pod that came to a node has to leave it, or is not ready there, or there is no such node.
+    fn guest(&mut self, cache: &Cache, pod: &Pod, priority: Priority) {
+        let repels =
+            |node: &Held<Node>| !node.is_ready() || node.spec.taints.iter().any(|taint| taint.effect == "NoExecute");
+        let name = &pod.spec.node_name;
+        if !name.is_empty() && cache.get::<Node>("", name).is_none_or(repels) {
+            self.node(name, priority);
+        }
     }
 
     fn object(&mut self, cache: &Cache, change: &Change, priority: Priority) {
@@ -85,7 +135,19 @@ impl Manager {
             Kind::ReplicaSet => self.queue.add((Controller::ReplicaSet, key.clone()), priority),
             Kind::Deployment => self.queue.add((Controller::Deployment, key.clone()), priority),
             Kind::Namespace => self.namespace(cache, key, priority),
-            Kind::Pod | Kind::Node => {}
+            Kind::Node => {
+                self.node(&key.name, priority);
+                let zone = |object: Option<&Object>| object.and_then(Node::of).map(|node| node::zone_of(node));
+                // Its zone is smaller now, and nobody else would notice.
+                if change.old.is_some() && zone(change.old.as_ref()) != zone(change.new.as_ref()) {
+                    self.nodes(cache, |_| true);
+                }
+            }
+            Kind::Pod => {
+                if let Some(pod) = change.new.as_ref().and_then(Pod::of) {
+                    self.guest(cache, pod, priority);
+                }
+            }
         }
         for object in change.old.iter().chain(&change.new) {
             let Some(meta) = object.meta() else { continue };
@@ -149,7 +211,12 @@ impl Manager {
     /// The next key that somebody has to look at, and what it needs.
     pub fn next(&mut self, cache: &Cache, now: Now) -> Option<(Work, Plan)> {
         let work = self.queue.take(now.ms)?;
-        let plan = work.0.reconcile(cache, &work.1, now);
+        // Heartbeats may have been lost with the one that led before.
+        let rests_until_ms = *self.since_ms.get_or_insert(now.ms) + HEARTBEAT_MS;
+        let mut plan = work.0.reconcile(cache, &work.1, now, rests_until_ms);
+        for note in &mut plan.notes {
+            note.about.get_or_insert_with(|| About::of(cache, &work.1));
+        }
         if let Some(again_ms) = plan.again_ms {
             self.queue.add_at(work.clone(), again_ms.max(now.ms + 1));
         }
@@ -174,6 +241,11 @@ impl Manager {
                 self.queue.failed(work, now.ms);
             }
         }
+    }
+
+    /// It leads anew: nodes have the time of a heartbeat to be heard of before any pod has to leave them.
+    pub fn leads(&mut self, now: Now) {
+        self.since_ms = Some(now.ms);
     }
 
     /// When something has to be looked at anyway.

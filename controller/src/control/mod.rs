@@ -8,8 +8,11 @@ pub mod replica_set;
 pub mod deployment;
 pub mod collect;
 pub mod namespace;
+pub mod node;
 pub mod manager;
 
+use crate::cache::{Cache, Object};
+use crate::keys::ObjectKey;
 use crate::kv::Txn;
 use crate::types::time::Time;
 
@@ -30,9 +33,32 @@ impl Now {
     }
 }
 
+/// An incarnation of an object that somebody says something about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct About {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its incarnation; empty if it is not known.
+    pub uid: String,
+    /// Its state then.
+    pub resource_version: String,
+}
+
+impl About {
+    /// An object as a copy has it.
+    pub fn of(cache: &Cache, key: &ObjectKey) -> Self {
+        let meta = cache.object(key).and_then(Object::meta);
+        let (uid, resource_version) =
+            meta.map_or_else(Default::default, |meta| (meta.uid.clone(), meta.resource_version.clone()));
+        Self { key: key.clone(), uid, resource_version }
+    }
+}
+
 /// Something that people should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
+    /// What it happened to; what was reconciled if it is not said.
+    pub about: Option<About>,
     /// Whether it is a warning.
     pub is_warning: bool,
     /// For programs.
@@ -63,6 +89,10 @@ impl Plan {
     }
 
     fn note(&mut self, is_warning: bool, reason: &'static str, message: String) {
-        self.notes.push(Note { is_warning, reason, message });
+        self.notes.push(Note { about: None, is_warning, reason, message });
+    }
+
+    fn note_about(&mut self, cache: &Cache, key: &ObjectKey, is_warning: bool, reason: &'static str, message: String) {
+        self.notes.push(Note { about: Some(About::of(cache, key)), is_warning, reason, message });
     }
 }

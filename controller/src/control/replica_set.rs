@@ -62,15 +62,17 @@ fn touch(set: &Held<ReplicaSet>, status: ReplicaSetStatus, txn: Txn) -> Txn {
 fn claim(cache: &Cache, set: &Held<ReplicaSet>, plan: &mut Plan) -> bool {
     let Some(selector) = &set.spec.selector else { return false };
     let mut txn = Txn::new();
+    let mut status = set.status.clone();
     for pod in cache.within::<Pod>(&set.metadata.namespace).filter(|pod| !pod.metadata.is_going()) {
         let owner = pod.metadata.controller();
         let is_own = owner.is_some_and(|owner| owner.uid == set.metadata.uid);
         let matches = selector.matches(&pod.metadata.labels);
-        let mut new = pod.to_object();
+        let (mut new, mut more_pods) = (pod.to_object(), 0);
         if is_own && !matches {
             new.metadata.owner_references.retain(|owner| owner.uid != set.metadata.uid);
         } else if owner.is_none() && matches && !pod.is_over() {
             new.metadata.owner_references.push(reference(set));
+            more_pods = 1;
         } else {
             continue;
         }
@@ -81,10 +83,12 @@ fn claim(cache: &Cache, set: &Held<ReplicaSet>, plan: &mut Plan) -> bool {
             break;
         }
         txn = txn.and(more);
+        // Whoever counts what is there counts it at once.
+        status.replicas += more_pods;
     }
     let any = !txn.is_empty();
     if any {
-        plan.txns.push(touch(set, set.status.clone(), txn));
+        plan.txns.push(touch(set, status, txn));
     }
     any
 }

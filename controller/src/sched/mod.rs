@@ -17,10 +17,10 @@ pub mod view;
 pub mod queues;
 
 use crate::cache::Mirror as _;
-use crate::control::Now;
+use crate::control::{About, Note, Now};
 use crate::keys::{self, ObjectKey};
-use crate::kv::{Error, Guard, Outcome, Revision, Txn};
-use crate::limits::{BINDS_MAX, FLIGHTS_MAX, TXN_OPERATIONS_MAX};
+use crate::kv::{Error, Guard, KeyValue, Outcome, Revision, Txn};
+use crate::limits::{BINDS_MAX, FLIGHTS_MAX, NOTES_MAX, TXN_OPERATIONS_MAX};
 use crate::types::fields;
 use crate::types::meta::{Condition, set_condition};
 use crate::types::pod::Pod;
@@ -43,6 +43,8 @@ struct Flight {
     nodes: BTreeMap<String, i64>,
     /// The revision that the copy must have come to before it is known what became of it.
     until: Option<Revision>,
+    /// What to tell people once it is written.
+    notes: Vec<Note>,
 }
 
 /// How a scheduler is doing.
@@ -71,6 +73,7 @@ pub struct Scheduler {
     /// Up to where the copy must have come before its version of a node's placements counts again.
     settles: BTreeMap<String, Revision>,
     counters: Counters,
+    notes: Vec<Note>,
 }
 
 /// A transaction to be written, and what to call it when its answer is told.
@@ -159,7 +162,7 @@ impl Scheduler {
                     self.queues.put_back(&key);
                     break;
                 }
-                let told = self.unschedulable(view, &key, item.modified, pod, &reasons, now);
+                let told = self.unschedulable(view, &key, &item, pod, &reasons, now);
                 if let Some(txn) = told.filter(|txn| batch.takes(txn)) {
                     batch.txn = batch.txn.and(txn);
                 }
@@ -172,6 +175,9 @@ impl Scheduler {
                 break;
             }
             batch.add(view, place, bind);
+            let node = &view.table.node(place).metadata.name;
+            let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
+            batch.notes.push(note(view, &key, &item, "Scheduled", message));
             view.assume(&key, item.created, place, &needs);
             batch.pods.push((key, item.created));
         }
@@ -193,8 +199,8 @@ impl Scheduler {
         }
         let id = self.next_flight;
         self.next_flight += 1;
-        let (pods, nodes) = (batch.pods, batch.nodes);
-        self.flights.insert(id, Flight { txn: txn.clone(), pods, nodes, until: None });
+        let (pods, nodes, notes) = (batch.pods, batch.nodes, batch.notes);
+        self.flights.insert(id, Flight { txn: txn.clone(), pods, nodes, until: None, notes });
         Some((id, txn))
     }
 
@@ -203,7 +209,7 @@ impl Scheduler {
         &mut self,
         view: &View,
         key: &ObjectKey,
-        modified: Revision,
+        item: &KeyValue,
         mut pod: Pod,
         reasons: &BTreeMap<Reason, usize>,
         now: Now,
@@ -219,11 +225,23 @@ impl Scheduler {
             message: sentence(view.table.len(), reasons),
             ..Default::default()
         };
+        let note = note(view, key, item, "FailedScheduling", condition.message.clone());
+        keep(&mut self.notes, vec![Note { is_warning: true, ..note }]);
         if !set_condition(&mut pod.status.conditions, condition, now.time) {
             return None;
         }
-        let guard = Guard::Seen { key: key.to_string().into(), modified };
+        let guard = Guard::Seen { key: key.to_string().into(), modified: item.modified };
         Some(Txn::new().guard(guard).put(key.to_string(), pod.to_stored()))
+    }
+
+    /// What people should hear of since it was last asked.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The pods whose transactions are on their way.
+    pub fn in_flight(&self) -> impl Iterator<Item = (&ObjectKey, Revision)> {
+        self.flights.values().flat_map(|flight| flight.pods.iter().map(|(key, created)| (key, *created)))
     }
 
     /// The answer to a transaction. Returns it if it is to be written again: its outcome is unknown, and only itself tells.
@@ -238,6 +256,7 @@ impl Scheduler {
             Ok(Outcome::Committed(revision)) => {
                 self.counters.committed += 1;
                 self.counters.bound += flight.pods.len() as u64;
+                keep(&mut self.notes, std::mem::take(&mut flight.notes));
                 // It found the version that it compared, and made it the next one: nobody came in between.
                 for (node, version) in &flight.nodes {
                     if let Some(place) = view.table.place(node) {
@@ -302,11 +321,12 @@ struct Batch {
     pods: Vec<(ObjectKey, Revision)>,
     /// Nodes, and the versions of their placements that must be found.
     nodes: BTreeMap<String, i64>,
+    notes: Vec<Note>,
 }
 
 impl Batch {
     fn new(token: Revision) -> Self {
-        Self { token, txn: Txn::new(), pods: Vec::new(), nodes: BTreeMap::new() }
+        Self { token, txn: Txn::new(), pods: Vec::new(), nodes: BTreeMap::new(), notes: Vec::new() }
     }
 
     /// Whether there is room for one more pod, its node's placements, and the fence.
@@ -323,6 +343,18 @@ impl Batch {
         self.txn = std::mem::take(&mut self.txn).guard(guard).and(bind);
         self.nodes.insert(name.clone(), version);
     }
+}
+
+/// Keeps notes until they are asked for, as many as may be.
+fn keep(notes: &mut Vec<Note>, more: Vec<Note>) {
+    let room = NOTES_MAX.saturating_sub(notes.len());
+    notes.extend(more.into_iter().take(room));
+}
+
+fn note(view: &View, key: &ObjectKey, item: &KeyValue, reason: &'static str, message: String) -> Note {
+    let uid = keys::uid(view.cluster_id(), item.created);
+    let about = About { key: key.clone(), uid, resource_version: item.modified.to_string() };
+    Note { about: Some(about), is_warning: false, reason, message }
 }
 
 /// The half of a bind that is the pod's.

@@ -122,6 +122,11 @@ impl Queues {
         [first(&self.resting), first(&self.stuck)].into_iter().flatten().min()
     }
 
+    /// Whether somebody has a pod in hand.
+    pub fn is_in_hand(&self, key: &ObjectKey) -> bool {
+        self.pods.get(key).is_some_and(|waiting| waiting.place == Place::InHand)
+    }
+
     /// How many are active, resting, stuck, and in hand.
     pub fn lengths(&self) -> [usize; 4] {
         let places = [self.active.len(), self.resting.len(), self.stuck.len()];

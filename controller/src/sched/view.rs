@@ -134,6 +134,15 @@ impl View {
         self.elections.get(keys::election(component).as_bytes())
     }
 
+    /// Pods that want a node from us, and which incarnations.
+    pub fn waits(&self) -> impl Iterator<Item = (&ObjectKey, Revision)> {
+        let waits = |(key, slot): (_, &Slot)| match slot {
+            Slot::Waiting { item, .. } => Some((key, item.created)),
+            Slot::Bound { .. } | Slot::Idle { .. } => None,
+        };
+        self.pods.iter().filter_map(waits)
+    }
+
     /// The nodes.
     pub fn table(&self) -> &Table {
         &self.table

@@ -2,11 +2,12 @@
 
 use mechi_controller::api::change::{self, Deletion, Half, Rules};
 use mechi_controller::api::{self, change::create};
-use mechi_controller::audit::Auditor;
+use mechi_controller::audit::watch::{History, Watcher};
+use mechi_controller::audit::{Auditor, Finding};
 use mechi_controller::control::Now;
 use mechi_controller::keys;
 use mechi_controller::kv::memory::Memory;
-use mechi_controller::kv::{Error, Outcome, Range, Txn};
+use mechi_controller::kv::{Batch, Error, Outcome, Page, Range, Revision, Txn};
 use mechi_controller::types::node::Namespace;
 use mechi_controller::types::resource::{Held, Resource};
 use mechi_controller::types::time::Time;
@@ -39,6 +40,10 @@ pub(crate) struct Ground {
     pub(crate) rng: Rng,
     pub(crate) store: Memory,
     pub(crate) auditor: Auditor,
+    /// What watchers are told is compared with it.
+    history: History,
+    /// What others than the auditor of the store found.
+    pub(crate) found: Vec<Finding>,
     audited: i64,
     pub(crate) ms: u64,
     /// No more faults.
@@ -49,7 +54,9 @@ pub(crate) struct Ground {
 impl Ground {
     pub(crate) fn new(seed: u64, talks: bool) -> Self {
         let (store, auditor) = (Memory::new(CLUSTER), Auditor::begin(CLUSTER, vec![], 1));
-        let mut ground = Self { rng: Rng(seed), store, auditor, audited: 1, ms: 0, quiet: false, talks };
+        let (history, found) = (History::begin(&[], 1), Vec::new());
+        let rng = Rng(seed);
+        let mut ground = Self { rng, store, auditor, history, found, audited: 1, ms: 0, quiet: false, talks };
         ground.make::<Namespace>(json!({"metadata": {"name": "a"}}));
         ground
     }
@@ -93,7 +100,29 @@ impl Ground {
         let batch =
             self.store.events(&key, &end, self.audited + 1, usize::MAX).expect("audited before it is compacted");
         self.audited = batch.through;
+        self.history.see(&batch);
         self.auditor.see(batch);
+    }
+
+    /// Somebody was given a page of a list of everything.
+    pub(crate) fn listed(&mut self, watcher: &mut Watcher, page: &Result<Page, Error>) {
+        match page {
+            Ok(page) => self.found.extend(self.history.listed(watcher, page)),
+            Err(_) => watcher.relists(),
+        }
+    }
+
+    /// Somebody was told something by a watch of everything from a revision on.
+    pub(crate) fn heard(&mut self, watcher: &mut Watcher, from: Revision, batch: &Result<Batch, Error>) {
+        if let Ok(batch) = batch {
+            self.found.extend(self.history.heard(watcher, from, batch));
+        }
+    }
+
+    /// Nobody found anything.
+    pub(crate) fn judge(&self) {
+        assert_eq!(self.auditor.findings(), [], "the auditor found something");
+        assert_eq!(self.found, [], "watchers, journals or queues are wrong");
     }
 
     /// Writes, and lets the auditor look at once.

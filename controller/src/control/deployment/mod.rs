@@ -108,13 +108,17 @@ fn advance(cache: &Cache, sets: &Sets<'_>, step: &mut Step<'_>, now: Now, plan: 
         }
         sets::set_revision(&mut step.new, new);
     }
-    let changes = if sets.is_scaled() || deployment.spec.paused {
+    let mut changes = if sets.is_scaled() || deployment.spec.paused {
         rolling::proportion(sets, deployment)
     } else if deployment.spec.strategy.r#type == "Recreate" {
         rolling::recreate(cache, sets, deployment)
     } else {
         rolling::step(sets, deployment)
     };
+    // What has its number already is written only if it is to say for which size.
+    if !sets.is_scaled() {
+        changes.retain(|(set, replicas)| set.wanted() != *replicas);
+    }
     if changes.is_empty() {
         return;
     }

@@ -32,14 +32,14 @@ pub(super) fn first(sets: &Sets<'_>, deployment: &Deployment) -> i32 {
         return if sets.old.iter().all(|set| set.wanted() == 0 && set.status.replicas == 0) { wanted } else { 0 };
     }
     let (surge, _) = bounds(deployment);
-    (wanted + surge - sets.wanted()).clamp(0, wanted)
+    (wanted + surge - sets.occupied()).clamp(0, wanted)
 }
 
 /// One step of a rolling update: the new one up if there is room, else old ones down as far as enough are available.
 pub(super) fn step<'a>(sets: &Sets<'a>, deployment: &Deployment) -> Changes<'a> {
     let Some(new) = sets.new else { return vec![] };
     let (wanted, (surge, missing)) = (deployment.wanted(), bounds(deployment));
-    let room = wanted + surge - sets.wanted();
+    let room = wanted + surge - sets.occupied();
     let next = match new.wanted() {
         now if now > wanted => wanted,
         now if now < wanted && room > 0 => (now + room).min(wanted),
@@ -99,7 +99,10 @@ pub(super) fn proportion<'a>(sets: &Sets<'a>, deployment: &Deployment) -> Change
     };
     if let Some(one) = only {
         let is_noted = !sets.is_scaled();
-        return if one.wanted() == wanted && is_noted { vec![] } else { vec![(one, wanted)] };
+        // Others may still have pods that they were told to delete.
+        let others = sets.occupied() - one.wanted().max(one.status.replicas);
+        let next = if wanted > one.wanted() { wanted.min((wanted + surge - others).max(one.wanted())) } else { wanted };
+        return if one.wanted() == next && is_noted { vec![] } else { vec![(one, next)] };
     }
     // A finished rollout leaves nothing to share.
     if let Some(new) = sets.new.filter(|new| new.status.available_replicas >= wanted && new.wanted() == wanted) {
@@ -109,6 +112,9 @@ pub(super) fn proportion<'a>(sets: &Sets<'a>, deployment: &Deployment) -> Change
     let most = if wanted > 0 { wanted + surge } else { 0 };
     let total = sets.wanted();
     let mut to_add = most - total;
+    if to_add > 0 {
+        to_add = to_add.min(most - sets.occupied()).max(0);
+    }
     // The largest first, the newest of equals first when there is more to give, the oldest when there is to take.
     let mut order = active;
     order.sort_by_key(|set| (-set.wanted(), if to_add > 0 { -set.created } else { set.created }));

@@ -53,6 +53,11 @@ impl<'a> Sets<'a> {
         self.all().map(|set| set.wanted()).sum()
     }
 
+    /// Pods that all together may have or still have: what a ReplicaSet was told to delete is there until it has.
+    pub(super) fn occupied(&self) -> i32 {
+        self.all().map(|set| set.wanted().max(set.status.replicas)).sum()
+    }
+
     /// Whether the Deployment's size is not the one that its ReplicaSets were last given.
     pub(super) fn is_scaled(&self) -> bool {
         let number = |set: &Held<ReplicaSet>| set.metadata.annotations.get(DESIRED).and_then(|text| text.parse().ok());
