@@ -1,0 +1,245 @@
+//! Where things are in the store, and how one incarnation of an object is told from the next.
+//!
+//! ```text
+//! /registry/<resource>/<name>             namespaces, nodes
+//! /registry/<resource>/<namespace>/<name> pods, replicasets, deployments
+//! /registry/_coord/election/<component>   leased; its create revision is the fencing token
+//! /registry/_coord/node/<name>            leased: a node's heartbeat
+//! /registry/_coord/alloc/<name>           rewritten by each bind to a node: its version is the placements' version
+//! /events/<namespace>/<name>              leased, outside the one watch
+//! ```
+
+use crate::kv::Revision;
+use std::fmt;
+
+/// Everything that is watched begins with it.
+pub const ROOT: &str = "/registry/";
+
+/// Everything about events begins with it.
+pub const EVENTS: &str = "/events/";
+
+const COORD: &str = "/registry/_coord/";
+
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Namespace,
+    Node,
+    Pod,
+    ReplicaSet,
+    Deployment,
+}
+
+impl Kind {
+    /// All of them, in the order in which keys sort.
+    pub const ALL: [Self; 5] = [Self::Deployment, Self::Namespace, Self::Node, Self::Pod, Self::ReplicaSet];
+
+    /// The name that Kubernetes gives it in an object.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Deployment => "Deployment",
+        }
+    }
+
+    /// The name in keys and paths.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::Node => "nodes",
+            Self::Pod => "pods",
+            Self::ReplicaSet => "replicasets",
+            Self::Deployment => "deployments",
+        }
+    }
+
+    /// The name with its group, as error messages have it.
+    pub fn qualified(self) -> String {
+        let group = if self.api_version() == "v1" { "" } else { ".apps" };
+        format!("{}{group}", self.resource())
+    }
+
+    /// The API that it belongs to.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::Node | Self::Pod => "v1",
+            Self::ReplicaSet | Self::Deployment => "apps/v1",
+        }
+    }
+
+    /// Whether its names are unique in a namespace only.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
+    }
+
+    /// The kind of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// What all keys of the kind begin with.
+    pub fn prefix(self) -> String {
+        format!("{ROOT}{}/", self.resource())
+    }
+}
+
+/// Names an object, whatever its incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty if its kind has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// An object's key; the namespace of a kind that has none is ignored.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        let namespace = if kind.is_namespaced() { namespace.to_owned() } else { String::new() };
+        Self { kind, namespace, name: name.to_owned() }
+    }
+
+    /// Reads a key of the store; `None` if it is of no object.
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let rest = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
+        let (resource, rest) = rest.split_once('/')?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.resource() == resource)?;
+        let (namespace, name) = if kind.is_namespaced() { rest.split_once('/')? } else { ("", rest) };
+        let is_whole = !name.is_empty() && !name.contains('/') && kind.is_namespaced() != namespace.is_empty();
+        is_whole.then(|| Self::new(kind, namespace, name))
+    }
+}
+
+/// Prints the store's key.
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name } = self;
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        write!(f, "{ROOT}{}/{namespace}{slash}{name}", kind.resource())
+    }
+}
+
+/// A component's election.
+pub fn election(component: &str) -> String {
+    format!("{COORD}election/{component}")
+}
+
+/// A node's heartbeat.
+pub fn heartbeat(node: &str) -> String {
+    format!("{COORD}node/{node}")
+}
+
+/// A node's placements.
+pub fn alloc(node: &str) -> String {
+    format!("{COORD}alloc/{node}")
+}
+
+/// What a key that is of no object is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Coord {
+    /// A component's election.
+    Election(String),
+    /// A node's heartbeat.
+    Heartbeat(String),
+    /// A node's placements.
+    Alloc(String),
+}
+
+impl Coord {
+    /// Reads a key of the store; `None` if it is none of these.
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let rest = std::str::from_utf8(key).ok()?.strip_prefix(COORD)?;
+        let (what, name) = rest.split_once('/')?;
+        match what {
+            "election" => Some(Self::Election(name.to_owned())),
+            "node" => Some(Self::Heartbeat(name.to_owned())),
+            "alloc" => Some(Self::Alloc(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// The end of the range of all keys that begin with a prefix.
+///
+/// - Panics: if the prefix is empty or its last byte is the largest one, which none of ours is.
+pub fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    let last = end.last_mut().expect("a prefix has bytes");
+    *last = last.checked_add(1).expect("prefixes end with a slash or a letter");
+    end
+}
+
+/// The uid of the incarnation that was created at a revision: a UUID of version 8 that says so.
+///
+/// It is worked out, not stored: it can be neither forged nor used twice, and an owner's reference carries its own guard.
+pub fn uid(cluster_id: u64, created: Revision) -> String {
+    let high = cluster_id & !0xf000 | 0x8000;
+    let low = created as u64 & (u64::MAX >> 2) | 1 << 63;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+/// The revision at which the incarnation of this uid was created; `None` if it is no uid of this cluster's.
+pub fn created_of(cluster_id: u64, text: &str) -> Option<Revision> {
+    let hex: String = text.chars().filter(|at| *at != '-').collect();
+    let low = u64::from_str_radix(hex.get(16..)?, 16).ok()?;
+    let created = (low & (u64::MAX >> 2)) as Revision;
+    (uid(cluster_id, created) == text).then_some(created)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_written_and_read() {
+        let pod = ObjectKey::new(Kind::Pod, "default", "web-1");
+        assert_eq!(pod.to_string(), "/registry/pods/default/web-1");
+        assert_eq!(ObjectKey::parse(pod.to_string().as_bytes()), Some(pod));
+        let node = ObjectKey::new(Kind::Node, "ignored", "n1");
+        assert_eq!(node.to_string(), "/registry/nodes/n1");
+        assert_eq!(ObjectKey::parse(b"/registry/nodes/n1"), Some(node));
+        for other in [
+            "/registry/pods/web",
+            "/registry/pods//web",
+            "/registry/nodes/a/b",
+            "/registry/_coord/node/n1",
+            "/events/a/b",
+            "x",
+        ] {
+            assert_eq!(ObjectKey::parse(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(Coord::parse(alloc("n1").as_bytes()), Some(Coord::Alloc("n1".to_owned())));
+        assert_eq!(Coord::parse(election("scheduler").as_bytes()), Some(Coord::Election("scheduler".to_owned())));
+        assert_eq!(Coord::parse(heartbeat("n1").as_bytes()), Some(Coord::Heartbeat("n1".to_owned())));
+        assert_eq!(Coord::parse(b"/registry/_coord/else/n1"), None);
+        assert_eq!(prefix_end("/registry/pods/"), b"/registry/pods0");
+    }
+
+    #[test]
+    fn a_uid_names_one_incarnation_in_one_cluster() {
+        let (cluster, other) = (0x1234_5678_9abc_def0, 0x9abc_def0_1234_5678);
+        for created in [1, 77, 1 << 40, (1 << 62) - 1] {
+            let text = uid(cluster, created);
+            assert_eq!(created_of(cluster, &text), Some(created), "{text}");
+            assert_eq!(created_of(other, &text), None);
+            assert_eq!((text.len(), &text[14..15]), (36, "8"));
+            assert!("89ab".contains(&text[19..20]), "{text}");
+        }
+        for text in ["", "x", "12345678-9abc-8ef0-8000-00000000000g", "12345678-9abc-8ef0-8000-0000000000"] {
+            assert_eq!(created_of(cluster, text), None, "{text}");
+        }
+    }
+}

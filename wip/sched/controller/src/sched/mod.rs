@@ -1,0 +1,426 @@
+//! The scheduler: which node each pod is bound to.
+//!
+//! In reading order: `amounts` (what pods ask for), `filter` (where they may be at all), `table` (the nodes, and the best one),
+//! `view` (the copy of the store), `queues` (who waits, and for what), `preempt` (who has to go for the more urgent), and the scheduler here, which places pods, groups
+//! placements into transactions, and makes of the answers what they mean.
+//!
+//! Each bind compares the version of the node's placements and rewrites it, so that a bind which does not know of another
+//! one is refused. The next version is never foretold: while a bind to a node is on its way, nobody else is placed there.
+//! Foretelling looks safe and is not: if the first of two binds is lost, and something else rewrites the node's placements,
+//! the second one finds the version that it was told, and does not know why. It does no I/O: whoever holds it asks for
+//! transactions, writes them under the leader's fence, and tells the answers.
+
+pub mod amounts;
+pub mod filter;
+pub mod table;
+pub mod view;
+pub mod queues;
+pub mod preempt;
+
+use crate::cache::Mirror as _;
+use crate::control::Now;
+use crate::keys::{self, ObjectKey};
+use crate::kv::{Error, Guard, KeyValue, Outcome, Revision, Txn};
+use crate::limits::{BINDS_MAX, FLIGHTS_MAX, TXN_OPERATIONS_MAX};
+use crate::types::fields;
+use crate::types::meta::{Condition, set_condition};
+use crate::types::pod::Pod;
+use crate::types::resource::Resource as _;
+use filter::{Reason, sentence};
+use preempt::{Choice, Wanted};
+use queues::Queues;
+use std::collections::BTreeMap;
+use table::{Needs, Place};
+use view::{Told, View};
+
+/// The component whose election it is.
+pub const COMPONENT: &str = "scheduler";
+
+/// A transaction on its way.
+#[derive(Clone, Debug)]
+struct Flight {
+    txn: Txn,
+    pods: Vec<(ObjectKey, Revision)>,
+    /// Its nodes, and the versions of their placements that it compares.
+    nodes: BTreeMap<String, i64>,
+    /// The pod that others are told to go for; then nobody is bound by it.
+    room_for: Option<(ObjectKey, Revision)>,
+    /// The revision that the copy must have come to before it is known what became of it.
+    until: Option<Revision>,
+}
+
+/// How a scheduler is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Pods that were bound.
+    pub bound: u64,
+    /// Pods that fitted nowhere, each time that they were looked at.
+    pub unschedulable: u64,
+    /// Pods that others were told to go for.
+    pub preempting: u64,
+    /// Transactions that were written, refused, and neither.
+    pub committed: u64,
+    /// Transactions that a guard refused.
+    pub refused: u64,
+    /// Transactions that were not answered, or not done.
+    pub failed: u64,
+}
+
+/// Places pods.
+#[derive(Clone, Debug, Default)]
+pub struct Scheduler {
+    queues: Queues,
+    flights: BTreeMap<u64, Flight>,
+    next_flight: u64,
+    /// Transactions of which it is not known yet what became of them, by node.
+    busy: BTreeMap<String, usize>,
+    /// Up to where the copy must have come before its version of a node's placements counts again.
+    settles: BTreeMap<String, Revision>,
+    /// Who is wanted to go: one pod gets room at a time.
+    wanted: Option<Wanted>,
+    counters: Counters,
+}
+
+/// A transaction to be written, and what to call it when its answer is told.
+pub type Bind = (u64, Txn);
+
+impl Scheduler {
+    /// Something happened in the copy of the store.
+    pub fn told(&mut self, view: &mut View, told: &[Told], now: Now) {
+        for one in told {
+            match one {
+                Told::Waits { key, created, priority } => self.queues.add(key, *created, *priority),
+                Told::Waited(key) => self.queues.remove(key),
+                Told::Node => self.queues.changed(filter::NODE, now.ms),
+                Told::Room => self.queues.changed(filter::ROOM, now.ms),
+                Told::Placements(node) => self.refresh(view, node),
+            }
+        }
+        self.settle(view);
+    }
+
+    /// Takes the copy's version of a node's placements, unless it may be older than what was written.
+    fn refresh(&mut self, view: &mut View, node: &str) {
+        let settled = self.settles.get(node).is_none_or(|until| *until <= view.at());
+        if settled && !self.busy.contains_key(node) {
+            self.settles.remove(node);
+            let version = view.version(node);
+            if let Some(place) = view.table.place(node) {
+                view.table.set_version(place, Some(version));
+            }
+        }
+    }
+
+    /// Ends the flights of which the copy now says what became of them.
+    fn settle(&mut self, view: &mut View) {
+        let at = view.at();
+        let is_known = |flight: &Flight| flight.until.is_some_and(|until| until <= at);
+        let known: Vec<u64> = self.flights.iter().filter(|(_, flight)| is_known(flight)).map(|(id, _)| *id).collect();
+        for id in known {
+            let flight = self.flights.remove(&id).expect("it was just seen");
+            for (key, created) in &flight.pods {
+                // Whoever is seen bound is counted as bound; who is not was not bound.
+                view.forget(key, *created);
+                let waits = view.waiting(key).is_some_and(|item| item.created == *created);
+                if waits && self.queues.get(key).is_some_and(|waiting| waiting.created == *created) {
+                    self.queues.put_back(key);
+                }
+            }
+            if let Some((key, created)) = &flight.room_for
+                && !view.is_placed(key)
+                && self.queues.get(key).is_some_and(|waiting| waiting.created == *created)
+            {
+                self.queues.put_back(key);
+            }
+            for node in flight.nodes.into_keys() {
+                let left = self.busy.get_mut(&node).expect("each flight counts each of its nodes");
+                *left -= 1;
+                if *left == 0 {
+                    self.busy.remove(&node);
+                }
+                self.refresh(view, &node);
+            }
+        }
+        let due: Vec<String> =
+            self.settles.iter().filter(|(_, until)| **until <= at).map(|(node, _)| node.clone()).collect();
+        due.iter().for_each(|node| self.refresh(view, node));
+    }
+
+    /// Places pods that wait, and says what to write: nothing once enough is on its way, or nobody waits.
+    ///
+    /// - Shape: `token` is the leader's, which every transaction carries and every placement states.
+    pub fn plan(&mut self, view: &mut View, token: Revision, now: Now) -> Option<Bind> {
+        self.queues.wake(now.ms);
+        if self.flights.values().filter(|flight| flight.until.is_none()).count() >= FLIGHTS_MAX {
+            return None;
+        }
+        let mut batch = Batch::new(token);
+        while batch.pods.len() < BINDS_MAX {
+            let Some((key, waiting)) = self.queues.take() else { break };
+            let Some(item) = view.waiting(&key).filter(|item| item.created == waiting.created).cloned() else {
+                self.queues.remove(&key);
+                continue;
+            };
+            let Ok(pod) = fields::read::<Pod>(&item.value) else {
+                self.queues.remove(&key);
+                continue;
+            };
+            let needs = Needs::of(&pod.spec);
+            // What is kept for the less urgent is not kept from it, and what is kept for it is its own.
+            let lifted = view.lift(&key, waiting.priority);
+            let Some(place) = view.table.best(&pod.spec, &needs, item.created as u64) else {
+                if view.table.has_room(&pod.spec, &needs) {
+                    // It fits where somebody is being placed right now: the answer is soon there.
+                    self.queues.put_back(&key);
+                    view.lower(&lifted);
+                    break;
+                }
+                let reasons = view.table.reasons(&pod.spec, &needs);
+                let told = self.unschedulable(view, &key, &item, pod, &reasons, now);
+                view.lower(&lifted);
+                if let Some(txn) = told.filter(|txn| batch.takes(txn)) {
+                    batch.txn = batch.txn.and(txn);
+                }
+                continue;
+            };
+            let bind = bind(view, &key, item.modified, pod, place, now);
+            if !batch.takes(&bind) {
+                // It goes first into the next one.
+                self.queues.put_back(&key);
+                view.lower(&lifted);
+                break;
+            }
+            batch.add(view, place, bind);
+            view.assume(&key, item.created, place, &needs);
+            view.lower(&lifted);
+            batch.pods.push((key, item.created));
+        }
+        self.send(view, batch)
+    }
+
+    /// Puts a batch on its way.
+    fn send(&mut self, view: &mut View, batch: Batch) -> Option<Bind> {
+        if batch.txn.is_empty() {
+            return None;
+        }
+        let mut txn = batch.txn.fenced(COMPONENT, batch.token);
+        let stamp = serde_json::json!({"component": COMPONENT, "token": batch.token}).to_string();
+        for node in batch.nodes.keys() {
+            txn = txn.put(keys::alloc(node), stamp.clone());
+            let place = view.table.place(node).expect("nothing was told since it was placed on");
+            view.table.set_version(place, None);
+            *self.busy.entry(node.clone()).or_default() += 1;
+        }
+        let id = self.next_flight;
+        self.next_flight += 1;
+        let (pods, nodes) = (batch.pods, batch.nodes);
+        self.flights.insert(id, Flight { txn: txn.clone(), pods, nodes, room_for: None, until: None });
+        Some((id, txn))
+    }
+
+    /// A pod fits nowhere: it waits for what can help, and says so, unless it has said the same.
+    fn unschedulable(
+        &mut self,
+        view: &View,
+        key: &ObjectKey,
+        item: &KeyValue,
+        mut pod: Pod,
+        reasons: &BTreeMap<Reason, usize>,
+        now: Now,
+    ) -> Option<Txn> {
+        self.counters.unschedulable += 1;
+        let helps = if view.table.is_empty() { filter::NODE } else { 0 };
+        let helps = reasons.keys().fold(helps, |bits, reason| bits | reason.bit());
+        if self.wanted.is_some() && pod.spec.preemption_policy != preempt::NEVER {
+            // Others make room for somebody else right now: what is there afterwards is not known.
+            self.queues.set_aside(key, 0, now.ms);
+            return None;
+        }
+        self.queues.set_aside(key, helps, now.ms);
+        let needs = Needs::of(&pod.spec);
+        let (choice, told) = preemption(view, &pod, &needs, item.created);
+        let condition = Condition {
+            r#type: "PodScheduled".to_owned(),
+            status: "False".to_owned(),
+            reason: "Unschedulable".to_owned(),
+            message: format!("{}{told}", sentence(view.table.len(), reasons)),
+            ..Default::default()
+        };
+        let nominated = pod.status.nominated_node_name.clone();
+        match choice {
+            Some(Choice::Victims(place, victims)) => {
+                let node = view.table.node(place).metadata.name.clone();
+                let (key, priority) = (key.clone(), pod.spec.priority.unwrap_or(0));
+                self.wanted = Some(Wanted { key, created: item.created, priority, node, victims, condition });
+                return None;
+            }
+            // Nobody can make room for it any more.
+            Some(Choice::Nothing { .. }) => pod.status.nominated_node_name.clear(),
+            None => {}
+        }
+        let is_new = set_condition(&mut pod.status.conditions, condition, now.time);
+        if !is_new && pod.status.nominated_node_name == nominated {
+            return None;
+        }
+        let guard = Guard::Seen { key: key.to_string().into(), modified: item.modified };
+        Some(Txn::new().guard(guard).put(key.to_string(), pod.to_stored()))
+    }
+
+    /// The pods that somebody has to read in the store before they can be told to go; what was read goes to
+    /// [`Scheduler::make_room`].
+    pub fn victims(&self) -> Option<Vec<ObjectKey>> {
+        let wanted = self.wanted.as_ref()?;
+        Some(wanted.victims.iter().map(|(key, _)| key.clone()).collect())
+    }
+
+    /// Says what to write so that a pod has room: nothing if anything is not as it was.
+    ///
+    /// - Shape: `read` is what the store has of [`Scheduler::victims`], of those that are there; nothing if it did not answer.
+    pub fn make_room(&mut self, view: &View, read: &[KeyValue], token: Revision, now: Now) -> Option<Bind> {
+        let wanted = self.wanted.take()?;
+        let item = view.waiting(&wanted.key).filter(|item| item.created == wanted.created)?;
+        let txn = (!view.is_placed(&wanted.key)).then(|| wanted.txn(view.cluster_id(), item, read, now)).flatten();
+        let Some(txn) = txn else {
+            if !view.is_placed(&wanted.key) {
+                self.queues.set_aside(&wanted.key, 0, now.ms);
+            }
+            return None;
+        };
+        let txn = txn.fenced(COMPONENT, token);
+        let id = self.next_flight;
+        self.next_flight += 1;
+        let room_for = Some((wanted.key, wanted.created));
+        let (pods, nodes) = (Vec::new(), BTreeMap::new());
+        self.flights.insert(id, Flight { txn: txn.clone(), pods, nodes, room_for, until: None });
+        Some((id, txn))
+    }
+
+    /// The answer to a transaction. Returns it if it is to be written again: its outcome is unknown, and only itself tells.
+    /// After any other error the caller waits before it plans again.
+    pub fn answered(&mut self, view: &mut View, id: u64, answer: Result<Outcome, Error>, now: Now) -> Option<Txn> {
+        let flight = self.flights.get_mut(&id)?;
+        let until = match answer {
+            Err(Error::Unknown(_)) => {
+                self.counters.failed += 1;
+                return Some(flight.txn.clone());
+            }
+            Ok(Outcome::Committed(revision)) => {
+                self.counters.committed += 1;
+                self.counters.bound += flight.pods.len() as u64;
+                self.counters.preempting += u64::from(flight.room_for.is_some());
+                // It found the version that it compared, and made it the next one: nobody came in between.
+                for (node, version) in &flight.nodes {
+                    if let Some(place) = view.table.place(node) {
+                        view.table.set_version(place, Some(version + 1));
+                    }
+                }
+                revision
+            }
+            Ok(Outcome::Refused { revision, .. }) => {
+                self.counters.refused += 1;
+                revision
+            }
+            Err(_) => {
+                self.counters.failed += 1;
+                view.at()
+            }
+        };
+        flight.until = Some(until);
+        for node in flight.nodes.keys().cloned() {
+            let settles = self.settles.entry(node).or_default();
+            *settles = (*settles).max(until);
+        }
+        self.told(view, &[], now);
+        None
+    }
+
+    /// Forgets what is on its way: the leadership is lost, or won anew.
+    pub fn reset(&mut self, view: &mut View) {
+        self.wanted = None;
+        for flight in std::mem::take(&mut self.flights).into_values() {
+            for (key, created) in &flight.pods {
+                view.forget(key, *created);
+                if self.queues.get(key).is_some_and(|waiting| waiting.created == *created) {
+                    self.queues.put_back(key);
+                }
+            }
+        }
+        let nodes: Vec<String> =
+            std::mem::take(&mut self.busy).into_keys().chain(std::mem::take(&mut self.settles).into_keys()).collect();
+        nodes.iter().for_each(|node| self.refresh(view, node));
+    }
+
+    /// How it is doing.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Who waits.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Transactions of which it is not known yet what became of them.
+    pub fn flights(&self) -> usize {
+        self.flights.len()
+    }
+}
+
+/// What others could do for a pod that fits nowhere, and Kubernetes' words for it.
+fn preemption(view: &View, pod: &Pod, needs: &Needs, created: Revision) -> (Option<Choice>, String) {
+    if view.table.is_empty() {
+        return (None, String::new());
+    }
+    if pod.spec.preemption_policy == preempt::NEVER {
+        return (None, " preemption: not eligible due to preemptionPolicy=Never.".to_owned());
+    }
+    let nominated = &pod.status.nominated_node_name;
+    if !nominated.is_empty() && view.somebody_goes(nominated) {
+        return (None, " preemption: not eligible due to a terminating pod on the nominated node.".to_owned());
+    }
+    let choice = preempt::choose(view, &pod.spec, needs, pod.spec.priority.unwrap_or(0), created as u64);
+    let told = match &choice {
+        Choice::Victims(..) => String::new(),
+        Choice::Nothing { unhelpful, without } => filter::nobody_goes(view.table.len(), *unhelpful, *without),
+    };
+    (Some(choice), told)
+}
+
+/// Binds that are written together.
+struct Batch {
+    token: Revision,
+    txn: Txn,
+    pods: Vec<(ObjectKey, Revision)>,
+    /// Nodes, and the versions of their placements that must be found.
+    nodes: BTreeMap<String, i64>,
+}
+
+impl Batch {
+    fn new(token: Revision) -> Self {
+        Self { token, txn: Txn::new(), pods: Vec::new(), nodes: BTreeMap::new() }
+    }
+
+    /// Whether there is room for one more pod, its node's placements, and the fence.
+    fn takes(&self, bind: &Txn) -> bool {
+        self.txn.fits_with(bind)
+            && self.txn.guards().len() + 3 <= TXN_OPERATIONS_MAX
+            && self.txn.writes().len() + self.nodes.len() + 2 <= TXN_OPERATIONS_MAX
+    }
+
+    fn add(&mut self, view: &View, place: Place, bind: Txn) {
+        let name = &view.table.node(place).metadata.name;
+        let version = view.table.version(place).expect("nobody is placed where it is not known");
+        let guard = Guard::Version { key: keys::alloc(name).into(), version };
+        self.txn = std::mem::take(&mut self.txn).guard(guard).and(bind);
+        self.nodes.insert(name.clone(), version);
+    }
+}
+
+/// The half of a bind that is the pod's.
+fn bind(view: &View, key: &ObjectKey, modified: Revision, mut pod: Pod, place: Place, now: Now) -> Txn {
+    pod.spec.node_name.clone_from(&view.table.node(place).metadata.name);
+    pod.status.nominated_node_name.clear();
+    let condition = Condition { r#type: "PodScheduled".to_owned(), status: "True".to_owned(), ..Default::default() };
+    set_condition(&mut pod.status.conditions, condition, now.time);
+    Txn::new().guard(Guard::Seen { key: key.to_string().into(), modified }).put(key.to_string(), pod.to_stored())
+}

@@ -1,0 +1,439 @@
+//! What the scheduler keeps of the store: nodes with the room they have left, and of each pod as little as it can.
+//!
+//! A pod that waits is kept as it is in the store, since a bind writes all of it; one that runs is its node, what it
+//! needs, and its name. Invariant: what a node's row says is used is what the pods here that are bound to it need, and
+//! those that were placed on it and are not seen bound yet.
+
+use super::amounts::Amounts;
+use super::table::{Needs, Place, Table};
+use crate::api::defaults::SCHEDULER;
+use crate::cache::Mirror;
+use crate::keys::{self, Coord, Kind, ObjectKey};
+use crate::kv::{Batch, Event, KeyValue, Revision};
+use crate::limits::INTERNED_MAX;
+use crate::types::fields;
+use crate::types::node::Node;
+use crate::types::pod::Pod;
+use crate::types::resource::Held;
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub(super) enum Slot {
+    /// It wants a node from us: as the store has it.
+    Waiting { item: KeyValue, priority: i32, nominated: Option<(Arc<str>, Arc<Needs>)> },
+    /// It uses a node; it may be told to go, to make room for one of a higher priority.
+    Bound { created: Revision, node: Arc<str>, needs: Arc<Needs>, priority: i32, going: bool },
+    /// It uses nothing and wants nothing from us.
+    Idle { created: Revision },
+}
+
+impl Slot {
+    pub(super) fn created(&self) -> Revision {
+        match self {
+            Self::Waiting { item, .. } => item.created,
+            Self::Bound { created, .. } | Self::Idle { created } => *created,
+        }
+    }
+}
+
+/// A pod that was placed and is not seen bound yet.
+#[derive(Clone, Debug)]
+struct Assumed {
+    created: Revision,
+    node: Arc<str>,
+    needs: Arc<Needs>,
+}
+
+/// A pod that others have made room for, or are about to.
+#[derive(Clone, Debug)]
+struct Nominated {
+    node: Arc<str>,
+    needs: Arc<Needs>,
+    priority: i32,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A pod wants a node.
+    Waits {
+        /// Which.
+        key: ObjectKey,
+        /// Which incarnation.
+        created: Revision,
+        /// How urgently.
+        priority: i32,
+    },
+    /// A pod wants none any more: it is bound, over, or gone.
+    Waited(ObjectKey),
+    /// A node changed in itself.
+    Node,
+    /// There is more room somewhere.
+    Room,
+    /// A node's placements have another version.
+    Placements(String),
+}
+
+/// The scheduler's copy of the store.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    cluster_id: u64,
+    at: Revision,
+    pub(super) table: Table,
+    pub(super) pods: BTreeMap<ObjectKey, Slot>,
+    assumed: BTreeMap<ObjectKey, Assumed>,
+    /// Pods for which room is kept where others went for them, as long as they are not placed.
+    nominated: BTreeMap<ObjectKey, Nominated>,
+    versions: BTreeMap<String, i64>,
+    elections: BTreeMap<Bytes, KeyValue>,
+    names: HashSet<Arc<str>>,
+    makes: HashSet<Arc<Needs>>,
+}
+
+/// What was listed: nodes before pods, so that each pod finds its node's row.
+#[derive(Debug, Default)]
+pub struct Staged {
+    nodes: Vec<KeyValue>,
+    pods: Vec<(ObjectKey, Slot)>,
+    coords: Vec<KeyValue>,
+    names: HashSet<Arc<str>>,
+    makes: HashSet<Arc<Needs>>,
+}
+
+fn interned<T: ?Sized + Eq + std::hash::Hash>(all: &mut HashSet<Arc<T>>, new: Arc<T>) -> Arc<T> {
+    match all.get(&*new) {
+        Some(known) => known.clone(),
+        None => {
+            if all.len() >= INTERNED_MAX && all.len().is_power_of_two() {
+                all.retain(|known| Arc::strong_count(known) > 1);
+            }
+            all.insert(new.clone());
+            new
+        }
+    }
+}
+
+/// Reads as much of a pod as is kept.
+fn slot(item: KeyValue, names: &mut HashSet<Arc<str>>, makes: &mut HashSet<Arc<Needs>>) -> Slot {
+    let created = item.created;
+    // What cannot be read is not ours to place, and uses nothing that anybody could tell.
+    let Ok(pod) = fields::read::<Pod>(&item.value) else { return Slot::Idle { created } };
+    let priority = pod.spec.priority.unwrap_or(0);
+    if pod.is_over() {
+        Slot::Idle { created }
+    } else if !pod.spec.node_name.is_empty() {
+        let node = interned(names, Arc::from(pod.spec.node_name.as_str()));
+        let needs = interned(makes, Arc::new(Needs::of(&pod.spec)));
+        Slot::Bound { created, node, needs, priority, going: pod.metadata.is_going() }
+    } else if pod.metadata.is_going()
+        || !pod.spec.scheduling_gates.is_empty()
+        || !matches!(pod.spec.scheduler_name.as_str(), "" | SCHEDULER)
+    {
+        Slot::Idle { created }
+    } else {
+        let nominated = (!pod.status.nominated_node_name.is_empty()).then(|| {
+            let node = interned(names, Arc::from(pod.status.nominated_node_name.as_str()));
+            (node, interned(makes, Arc::new(Needs::of(&pod.spec))))
+        });
+        Slot::Waiting { item, priority, nominated }
+    }
+}
+
+impl View {
+    /// The election's key, as this copy has it.
+    pub fn election(&self, component: &str) -> Option<&KeyValue> {
+        self.elections.get(keys::election(component).as_bytes())
+    }
+
+    /// The nodes.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The version of a node's placements, as this copy has it; 0 if nobody has written any.
+    pub fn version(&self, node: &str) -> i64 {
+        self.versions.get(node).copied().unwrap_or(0)
+    }
+
+    /// Pods that wait, that use a node, and all others.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        self.pods.values().fold((0, 0, 0), |(waiting, bound, idle), slot| match slot {
+            Slot::Waiting { .. } => (waiting + 1, bound, idle),
+            Slot::Bound { .. } => (waiting, bound + 1, idle),
+            Slot::Idle { .. } => (waiting, bound, idle + 1),
+        })
+    }
+
+    /// A pod that waits, as the store has it.
+    pub fn waiting(&self, key: &ObjectKey) -> Option<&KeyValue> {
+        match self.pods.get(key)? {
+            Slot::Waiting { item, .. } => Some(item),
+            _ => None,
+        }
+    }
+
+    /// Counts a pod as being on a node, before it is seen there.
+    pub(super) fn assume(&mut self, key: &ObjectKey, created: Revision, place: Place, needs: &Needs) {
+        let node = interned(&mut self.names, Arc::from(self.table.node(place).metadata.name.as_str()));
+        let needs = interned(&mut self.makes, Arc::new(needs.clone()));
+        self.table.take(place, &needs);
+        self.unreserve(key);
+        let before = self.assumed.insert(key.clone(), Assumed { created, node, needs });
+        assert!(before.is_none(), "{key} is placed while it is placed");
+    }
+
+    /// Counts it no more, if it is still counted so.
+    pub(super) fn forget(&mut self, key: &ObjectKey, created: Revision) {
+        if self.assumed.get(key).is_some_and(|assumed| assumed.created == created) {
+            self.unassume(key);
+        }
+    }
+
+    fn unassume(&mut self, key: &ObjectKey) {
+        if let Some(Assumed { node, needs, .. }) = self.assumed.remove(key)
+            && let Some(place) = self.table.place(&node)
+        {
+            self.table.give_back(place, &needs);
+        }
+        self.reserve(key);
+    }
+
+    /// Keeps room for a pod that waits and is nominated, unless it is placed.
+    fn reserve(&mut self, key: &ObjectKey) {
+        if let Some(Slot::Waiting { nominated: Some((node, needs)), priority, .. }) = self.pods.get(key)
+            && !self.assumed.contains_key(key)
+            && !self.nominated.contains_key(key)
+        {
+            let nominated = Nominated { node: node.clone(), needs: needs.clone(), priority: *priority };
+            if let Some(place) = self.table.place(&nominated.node) {
+                self.table.take(place, &nominated.needs);
+            }
+            self.nominated.insert(key.clone(), nominated);
+        }
+    }
+
+    /// Keeps it no more.
+    fn unreserve(&mut self, key: &ObjectKey) {
+        if let Some(Nominated { node, needs, .. }) = self.nominated.remove(key)
+            && let Some(place) = self.table.place(&node)
+        {
+            self.table.give_back(place, &needs);
+        }
+    }
+
+    /// Gives back what is kept for a pod itself and for less urgent ones, while a place for it is looked for.
+    pub(super) fn lift(&mut self, key: &ObjectKey, priority: i32) -> Vec<ObjectKey> {
+        let is_lifted = |(other, nominated): &(&ObjectKey, &Nominated)| *other == key || nominated.priority < priority;
+        let lifted: Vec<ObjectKey> =
+            self.nominated.iter().filter(is_lifted).map(|(other, _)| other.clone()).collect();
+        lifted.iter().for_each(|other| self.unreserve(other));
+        lifted
+    }
+
+    /// Keeps again what was given back.
+    pub(super) fn lower(&mut self, lifted: &[ObjectKey]) {
+        lifted.iter().for_each(|other| self.reserve(other));
+    }
+
+    /// Whether somebody on a node is told to go.
+    pub(super) fn somebody_goes(&self, on: &str) -> bool {
+        self.pods.values().any(|slot| matches!(slot, Slot::Bound { node, going: true, .. } if **node == *on))
+    }
+
+    /// Whether a pod is placed and not seen bound yet.
+    pub(super) fn is_placed(&self, key: &ObjectKey) -> bool {
+        self.assumed.contains_key(key)
+    }
+
+    /// Pods that were placed and are not seen bound yet.
+    pub fn assumed(&self) -> usize {
+        self.assumed.len()
+    }
+
+    fn put(&mut self, key: ObjectKey, slot: Slot, told: &mut Vec<Told>) {
+        self.remove(&key, Some(slot.created()), told);
+        match &slot {
+            Slot::Waiting { item, priority, .. } => {
+                told.push(Told::Waits { key: key.clone(), created: item.created, priority: *priority });
+                self.pods.insert(key.clone(), slot);
+                return self.reserve(&key);
+            }
+            Slot::Bound { node, needs, .. } => {
+                self.unassume(&key);
+                if let Some(place) = self.table.place(node) {
+                    self.table.take(place, needs);
+                }
+                told.push(Told::Waited(key.clone()));
+            }
+            Slot::Idle { .. } => {
+                self.unassume(&key);
+                told.push(Told::Waited(key.clone()));
+            }
+        }
+        self.pods.insert(key, slot);
+    }
+
+    /// Takes a pod out, to be gone or to be put in as it is now.
+    fn remove(&mut self, key: &ObjectKey, next: Option<Revision>, told: &mut Vec<Told>) {
+        let old = self.pods.remove(key);
+        self.unreserve(key);
+        if let Some(Slot::Bound { node, needs, .. }) = &old
+            && let Some(place) = self.table.place(node)
+        {
+            self.table.give_back(place, needs);
+            told.push(Told::Room);
+        }
+        // What was placed was this incarnation.
+        if old.is_some_and(|old| Some(old.created()) != next) {
+            self.unassume(key);
+            told.push(Told::Waited(key.clone()));
+        }
+    }
+
+    fn enter(&mut self, item: &KeyValue, told: &mut Vec<Told>) {
+        let Ok(node) = Held::<Node>::read(self.cluster_id, item) else { return };
+        let name = node.metadata.name.clone();
+        let known = self.table.place(&name).map(|place| self.table.node(place).created);
+        if known.is_some_and(|known| known != node.created) {
+            self.table.leave(&name);
+        }
+        let is_new = known != Some(node.created);
+        let place = self.table.enter(node);
+        if is_new {
+            // Pods may have been bound to it before it was seen, or to another one of its name.
+            let bound = self.pods.values().filter_map(|slot| match slot {
+                Slot::Bound { node, needs, .. } if **node == *name => Some(needs),
+                _ => None,
+            });
+            let assumed = self.assumed.values().filter(|assumed| *assumed.node == *name).map(|assumed| &assumed.needs);
+            let kept = self.nominated.values().filter(|kept| *kept.node == *name).map(|kept| &kept.needs);
+            for needs in bound.chain(assumed).chain(kept) {
+                self.table.take(place, needs);
+            }
+            self.table.set_version(place, Some(self.versions.get(&name).copied().unwrap_or(0)));
+        }
+        told.extend([Told::Node, Told::Room]);
+    }
+
+    fn put_coord(&mut self, item: KeyValue, told: &mut Vec<Told>) {
+        match Coord::parse(&item.key) {
+            Some(Coord::Alloc(node)) => {
+                self.versions.insert(node.clone(), item.version);
+                told.push(Told::Placements(node));
+            }
+            Some(Coord::Election(_)) => drop(self.elections.insert(item.key.clone(), item)),
+            _ => {}
+        }
+    }
+
+    fn remove_coord(&mut self, key: &Bytes, told: &mut Vec<Told>) {
+        match Coord::parse(key) {
+            Some(Coord::Alloc(node)) => {
+                self.versions.remove(&node);
+                told.push(Told::Placements(node));
+            }
+            Some(Coord::Election(_)) => drop(self.elections.remove(key)),
+            _ => {}
+        }
+    }
+
+    /// What is used of each node, worked out anew: for tests.
+    pub fn used_anew(&self) -> BTreeMap<String, Amounts> {
+        let mut used: BTreeMap<String, Amounts> = BTreeMap::new();
+        let bound = self.pods.values().filter_map(|slot| match slot {
+            Slot::Bound { node, needs, .. } => Some((node, needs)),
+            _ => None,
+        });
+        let assumed = self.assumed.values().map(|assumed| (&assumed.node, &assumed.needs));
+        let kept = self.nominated.values().map(|kept| (&kept.node, &kept.needs));
+        for (node, needs) in bound.chain(assumed).chain(kept).filter(|(node, _)| self.table.place(node).is_some()) {
+            let at = used.entry(node.to_string()).or_default();
+            *at = at.plus(&needs.amounts);
+        }
+        used
+    }
+}
+
+impl Mirror for View {
+    type Changes = Vec<Told>;
+    type Staged = Staged;
+
+    fn at(&self) -> Revision {
+        self.at
+    }
+
+    fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    fn stage(&self, staged: &mut Staged, _: u64, page: Vec<KeyValue>) {
+        for item in page {
+            match ObjectKey::parse(&item.key) {
+                Some(key) if key.kind == Kind::Pod => {
+                    let slot = slot(item, &mut staged.names, &mut staged.makes);
+                    staged.pods.push((key, slot));
+                }
+                Some(key) if key.kind == Kind::Node => staged.nodes.push(item),
+                Some(_) => {}
+                None => staged.coords.push(item),
+            }
+        }
+    }
+
+    fn replace(&mut self, staged: Staged, cluster_id: u64, at: Revision) -> Vec<Told> {
+        let mut told = Vec::new();
+        let old: Vec<ObjectKey> = self.pods.keys().cloned().collect();
+        // What was placed stays counted until it is known what became of it.
+        let assumed = if cluster_id == self.cluster_id { std::mem::take(&mut self.assumed) } else { BTreeMap::new() };
+        *self = Self { cluster_id, at, names: staged.names, makes: staged.makes, ..Self::default() };
+        staged.coords.into_iter().for_each(|item| self.put_coord(item, &mut told));
+        staged.nodes.iter().for_each(|item| self.enter(item, &mut told));
+        for (key, slot) in staged.pods {
+            self.put(key, slot, &mut told);
+        }
+        for (key, Assumed { created, node, needs }) in assumed {
+            if let Some(Slot::Waiting { item, .. }) = self.pods.get(&key)
+                && item.created == created
+            {
+                self.unreserve(&key);
+                if let Some(place) = self.table.place(&node) {
+                    self.table.take(place, &needs);
+                }
+                self.assumed.insert(key, Assumed { created, node, needs });
+            }
+        }
+        let is_gone = |key: &ObjectKey| !self.pods.contains_key(key);
+        told.extend(old.into_iter().filter(is_gone).map(Told::Waited));
+        told
+    }
+
+    fn apply(&mut self, batch: Batch) -> Vec<Told> {
+        let mut told = Vec::new();
+        for event in batch.events {
+            if event.revision() <= self.at {
+                continue;
+            }
+            let key = ObjectKey::parse(event.key());
+            match (event, key) {
+                (Event::Put(item), Some(key)) if key.kind == Kind::Pod => {
+                    let slot = slot(item, &mut self.names, &mut self.makes);
+                    self.put(key, slot, &mut told);
+                }
+                (Event::Delete { .. }, Some(key)) if key.kind == Kind::Pod => self.remove(&key, None, &mut told),
+                (Event::Put(item), Some(key)) if key.kind == Kind::Node => self.enter(&item, &mut told),
+                (Event::Delete { .. }, Some(key)) if key.kind == Kind::Node => {
+                    self.table.leave(&key.name);
+                    told.push(Told::Node);
+                }
+                (_, Some(_)) => {}
+                (Event::Put(item), None) => self.put_coord(item, &mut told),
+                (Event::Delete { key, .. }, None) => self.remove_coord(&key, &mut told),
+            }
+        }
+        self.at = self.at.max(batch.through);
+        told
+    }
+}

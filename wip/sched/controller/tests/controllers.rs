@@ -1,0 +1,521 @@
+//! The controllers in a world that crashes them, delays and loses what they ask, hides what happens and compacts it; judged
+//! by the auditor at every revision, and by where everything comes to rest.
+//!
+//! `MECHI_CONTROL_SEEDS=100000` runs so many, `MECHI_CONTROL_SEED=7` one and prints what happens.
+
+mod world;
+
+use mechi_controller::api::change::{Deletion, Half, attempt, suffix};
+use mechi_controller::cache::{Ask, Cache, Feed};
+use mechi_controller::control::manager::{Ended, Manager, Work};
+use mechi_controller::keys::{self, Kind};
+use mechi_controller::kv::{Error, Txn};
+use mechi_controller::queue::Priority;
+use mechi_controller::types::meta::{Condition, set_condition};
+use mechi_controller::types::node::{Namespace, Node};
+use mechi_controller::types::pod::Pod;
+use mechi_controller::types::workload::{Deployment, ReplicaSet};
+use serde_json::json;
+use std::collections::BTreeSet;
+use world::{Ablation, Caught, Ground, HOLD, Part, Setting, Without, ablation::ablations, worlds};
+
+/// Steps with faults.
+const STEPS: usize = 500;
+
+/// Steps without, until everything must have come to rest.
+const REST_STEPS: usize = 20_000;
+
+const REPLICAS: usize = 3;
+
+/// One replica of the controllers; none of them leads, so that all act at once.
+#[derive(Default)]
+struct Replica {
+    feed: Feed<Cache>,
+    cache: Cache,
+    manager: Manager,
+    /// Plans whose transactions are on their way, in order.
+    busy: Vec<(Work, Vec<Txn>)>,
+}
+
+struct World {
+    ground: Ground,
+    replicas: Vec<Replica>,
+    /// Names that ReplicaSets have had.
+    names: BTreeSet<String>,
+}
+
+impl World {
+    fn new(setting: Setting) -> Self {
+        let (mut ground, replicas) = (Ground::new(setting), (0..REPLICAS).map(|_| Replica::default()).collect());
+        let room = json!({"cpu": "1000", "memory": "1Ti", "pods": "1000"});
+        ground.quiet = true;
+        ground.make::<Node>(json!({"metadata": {"name": "n0"}, "status": {"capacity": room}}));
+        ground.quiet = false;
+        Self { ground, replicas, names: BTreeSet::new() }
+    }
+
+    /// What a person does.
+    fn user(&mut self) {
+        match self.ground.rng.below(15) {
+            0..3 => {
+                let (name, replicas) = (["web", "db"][self.ground.rng.below(2) as usize], self.ground.rng.below(6));
+                let strategy = match self.ground.rng.below(3) {
+                    0 => json!({"type": "Recreate"}),
+                    1 => json!({"rollingUpdate": {"maxSurge": self.ground.rng.below(3), "maxUnavailable": 1}}),
+                    _ => json!({"rollingUpdate": {"maxSurge": "50%", "maxUnavailable": self.ground.rng.below(2)}}),
+                };
+                let kept = self.ground.rng.below(3);
+                self.ground.say(|| format!("a user makes {name} with {replicas} pods"));
+                self.ground.make::<Deployment>(json!({
+                    "metadata": {"name": name, "namespace": "a"},
+                    "spec": {
+                        "replicas": replicas, "strategy": strategy, "revisionHistoryLimit": kept, "selector": {"matchLabels": {"app": name}},
+                        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "1"}]}},
+                    },
+                }));
+            }
+            3..6 => {
+                let replicas = self.ground.rng.below(6) as i32;
+                if let Some(deployment) = self.ground.pick::<Deployment>() {
+                    self.ground.say(|| format!("a user scales {} to {replicas}", deployment.metadata.name));
+                    self.ground.modify(&deployment, Half::Wanted, |new| new.spec.replicas = Some(replicas));
+                }
+            }
+            6..8 => {
+                let image = self.ground.rng.below(4).to_string();
+                if let Some(deployment) = self.ground.pick::<Deployment>() {
+                    self.ground.say(|| format!("a user wants image {image} in {}", deployment.metadata.name));
+                    self.ground
+                        .modify(&deployment, Half::Wanted, |new| new.spec.template.spec.containers[0].image = image);
+                }
+            }
+            8 => {
+                if let Some(pod) = self.ground.pick::<Pod>() {
+                    self.ground.say(|| format!("a user deletes {}", pod.metadata.name));
+                    self.ground.delete(&pod, &Deletion::default());
+                }
+            }
+            9 => {
+                let orphans = self.ground.rng.below(3) == 0;
+                if let Some(deployment) = self.ground.pick::<Deployment>() {
+                    self.ground.say(|| format!("a user deletes {}, orphans {orphans}", deployment.metadata.name));
+                    self.ground.delete(&deployment, &Deletion { orphans, ..Deletion::default() });
+                }
+            }
+            10..12 => self.squat(),
+            12 => {
+                if let Some(deployment) = self.ground.pick::<Deployment>() {
+                    let name = format!("own-{}", self.ground.rng.below(3));
+                    self.ground.say(|| format!("a user makes pod {name} for {}", deployment.metadata.name));
+                    let owner = json!({
+                        "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment.metadata.name,
+                        "uid": deployment.metadata.uid, "controller": true,
+                    });
+                    self.ground.make::<Pod>(json!({
+                        "metadata": {"name": name, "namespace": "a", "ownerReferences": [owner]},
+                        "spec": {"containers": [{"name": "c", "image": "1"}]},
+                    }));
+                }
+            }
+            13 => match self.ground.held::<Namespace>("", "a") {
+                Some(namespace) if self.ground.rng.below(4) == 0 => {
+                    self.ground.say(|| "a user deletes the namespace".to_owned());
+                    self.ground.delete(&namespace, &Deletion::default());
+                }
+                Some(_) => {}
+                None => self.ground.make::<Namespace>(json!({"metadata": {"name": "a"}})),
+            },
+            _ => {
+                // An object that is held stays, and may still be changed, when it is told to go.
+                if let Some(pod) = self.ground.pick::<Pod>().filter(|pod| !pod.metadata.is_going()) {
+                    self.ground.say(|| format!("a user holds {}", pod.metadata.name));
+                    self.ground.modify(&pod, Half::Wanted, |new| new.metadata.finalizers.push(HOLD.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Somebody takes a name that a controller is about to give, for something that is told to go at once and is held.
+    fn squat(&mut self) {
+        self.names.extend(self.ground.all::<ReplicaSet>().iter().map(|set| set.metadata.name.clone()));
+        let metadata = |name: &String| json!({"name": name, "namespace": "a", "finalizers": [HOLD]});
+        let spec = json!({"containers": [{"name": "c", "image": "1"}]});
+        if self.ground.rng.below(2) == 0 {
+            let Some(set) = self.ground.pick::<ReplicaSet>() else { return };
+            let name = format!("{}-{}", set.metadata.name, suffix(attempt(set.created, set.modified, 0)));
+            self.ground.say(|| format!("a user takes the name {name}"));
+            self.ground.make::<Pod>(json!({"metadata": metadata(&name), "spec": spec}));
+            if let Some(pod) = self.ground.held::<Pod>("a", &name) {
+                self.ground.delete(&pod, &Deletion::default());
+            }
+        } else if !self.names.is_empty() {
+            let which = self.ground.rng.below(self.names.len() as u64) as usize;
+            let name = self.names.iter().nth(which).expect("there are so many").clone();
+            if self.ground.held::<ReplicaSet>("a", &name).is_some() {
+                return;
+            }
+            self.ground.say(|| format!("a user takes the name {name}"));
+            self.ground.make::<ReplicaSet>(json!({"metadata": metadata(&name), "spec": {
+                "replicas": 0, "selector": {"matchLabels": {"app": "none"}},
+                "template": {"metadata": {"labels": {"app": "none"}}, "spec": spec},
+            }}));
+            if let Some(set) = self.ground.held::<ReplicaSet>("a", &name) {
+                self.ground.delete(&set, &Deletion::default());
+            }
+        }
+    }
+
+    /// What nodes and the scheduler do with a pod, and people with what they hold.
+    fn node(&mut self) {
+        let is_held = |set: &ReplicaSet| set.metadata.is_going() && set.metadata.finalizers.contains(&HOLD.to_owned());
+        if let Some(set) = self.ground.all::<ReplicaSet>().into_iter().find(|set| is_held(set)) {
+            self.ground.release(&set);
+        }
+        let fails = !self.ground.quiet && self.ground.rng.below(8) == 0;
+        let has_to_do = |pod: &Pod| pod.metadata.is_going() || pod.is_active() && (fails || !pod.is_ready());
+        let pending: Vec<_> = self.ground.all::<Pod>().into_iter().filter(|pod| has_to_do(pod)).collect();
+        if pending.is_empty() {
+            return;
+        }
+        let pod = pending[self.ground.rng.below(pending.len() as u64) as usize].clone();
+        if !pod.metadata.finalizers.is_empty() && pod.metadata.is_going() {
+            return self.ground.release(&pod);
+        }
+        if pod.metadata.is_going() {
+            self.ground.say(|| format!("{} has stopped", pod.metadata.name));
+            return self.ground.delete(&pod, &Deletion { grace: Some(0), ..Deletion::default() });
+        }
+        if pod.spec.node_name.is_empty() && self.ground.rng.below(2) == 0 {
+            self.ground.say(|| format!("{} is bound", pod.metadata.name));
+            return self.ground.put(&pod, |new| "n0".clone_into(&mut new.spec.node_name));
+        }
+        let now = self.ground.now().time;
+        self.ground.say(|| format!("{} is {}", pod.metadata.name, if fails { "over" } else { "ready" }));
+        self.ground.modify(&pod, Half::Status, |new| {
+            (if fails { "Failed" } else { "Running" }).clone_into(&mut new.status.phase);
+            let status = if fails { "False" } else { "True" };
+            let ready = Condition { r#type: "Ready".to_owned(), status: status.to_owned(), ..Default::default() };
+            set_condition(&mut new.status.conditions, ready, now);
+        });
+    }
+
+    /// A replica hears something of the store.
+    fn hear(&mut self, n: usize, revisions_max: usize) {
+        let replica = &mut self.replicas[n];
+        let changes = match replica.feed.ask(&replica.cache) {
+            Ask::List(range) => {
+                let listed = replica.feed.listed(&mut replica.cache, self.ground.store.range(&range));
+                listed.ok().flatten().map(|changes| (changes, Priority::Review))
+            }
+            Ask::Watch(from) => {
+                let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
+                let events = self.ground.store.events(&key, &end, from, revisions_max);
+                replica.feed.heard(&mut replica.cache, events).ok().map(|changes| (changes, Priority::Change))
+            }
+        };
+        if let Some((changes, priority)) = changes {
+            replica.manager.changed(&replica.cache, &changes, priority);
+        }
+    }
+
+    /// A replica works out a plan, and sends its transactions off.
+    fn plan(&mut self, n: usize) {
+        let now = self.ground.now();
+        let replica = &mut self.replicas[n];
+        if !replica.feed.is_watching() || replica.busy.len() >= 4 {
+            return;
+        }
+        if let Some((work, plan)) = replica.manager.next(&replica.cache, now) {
+            if plan.is_empty() {
+                replica.manager.ended(&work, &Ended::Written(None), now);
+            } else {
+                replica.busy.push((work, plan.txns));
+            }
+        }
+    }
+
+    /// A transaction arrives at the store, or does not; its answer comes back, or does not.
+    fn deliver(&mut self, n: usize) {
+        let busy = self.replicas[n].busy.len() as u64;
+        if busy == 0 {
+            return;
+        }
+        let which = self.ground.rng.below(busy) as usize;
+        let fault = self.ground.fault();
+        let (work, txn) = {
+            let (work, txns) = &mut self.replicas[n].busy[which];
+            (work.clone(), txns.remove(0))
+        };
+        let answer = if fault == 0 {
+            Err(Error::Unavailable("lost on its way".to_owned()))
+        } else {
+            self.ground.write(work.0.name(), &txn)
+        };
+        let answer = if fault == 1 { Err(Error::Unknown("the answer was lost".to_owned())) } else { answer };
+        self.ground.say(|| format!("replica {n}, {:?} of {}: {answer:?}", work.0, work.1.name));
+        let ended = Ended::of(&answer);
+        let is_last = self.replicas[n].busy[which].1.is_empty();
+        if is_last || !matches!(ended, Ended::Written(_)) {
+            self.replicas[n].busy.remove(which);
+            let now = self.ground.now();
+            self.replicas[n].manager.ended(&work, &ended, now);
+        }
+    }
+
+    fn step(&mut self) {
+        let n = self.ground.rng.below(REPLICAS as u64) as usize;
+        self.ground.ms += self.ground.rng.below(20);
+        match self.ground.rng.below(100) {
+            0..6 => self.user(),
+            6..8 => self.ground.arrive(),
+            8..20 => self.node(),
+            20..45 => self.hear(n, 1),
+            45..65 => self.plan(n),
+            65..90 => self.deliver(n),
+            90..93 => {
+                self.ground.say(|| format!("replica {n} crashes"));
+                // What it had sent may still arrive.
+                let late: Vec<(Work, Txn)> = std::mem::take(&mut self.replicas[n].busy)
+                    .into_iter()
+                    .filter_map(|(work, txns)| Some((work, txns.into_iter().next()?)))
+                    .collect();
+                self.replicas[n] = Replica::default();
+                for (work, txn) in late {
+                    if self.ground.rng.below(2) == 0 {
+                        let _ = self.ground.write(work.0.name(), &txn);
+                    }
+                }
+            }
+            93..96 => {
+                self.ground.compact();
+            }
+            96..98 => self.replicas[n].feed.relist(),
+            _ => self.ground.ms += 2_000,
+        }
+    }
+
+    /// No more faults, until nothing has to be done any more.
+    fn rest(&mut self) -> Result<(), Caught> {
+        self.ground.calm();
+        let mut idle = 0;
+        for _ in 0..REST_STEPS {
+            self.ground.check()?;
+            let before = self.ground.store.revision();
+            self.ground.ms += 50;
+            self.node();
+            for n in 0..REPLICAS {
+                self.hear(n, usize::MAX);
+                self.plan(n);
+                self.deliver(n);
+            }
+            let is_idle =
+                self.ground.store.revision() == before && self.replicas.iter().all(|replica| replica.busy.is_empty());
+            idle = if is_idle { idle + 1 } else { 0 };
+            // Longer than any wait after a failure.
+            if idle == 100 && self.ground.ms > 0 {
+                self.ground.ms += 61_000;
+            }
+            if idle > 300 {
+                return Ok(());
+            }
+        }
+        panic!("L1: it does not come to rest");
+    }
+
+    /// What is, is what is wanted.
+    fn judge(&self) {
+        let pods = self.ground.all::<Pod>();
+        for deployment in self.ground.all::<Deployment>() {
+            let name = &deployment.metadata.name;
+            let status = &deployment.status;
+            let wanted = deployment.wanted();
+            assert!(!deployment.metadata.is_going(), "L1: {name} should be gone");
+            assert_eq!(status.observed_generation, deployment.metadata.generation, "L1: {name}");
+            let numbers = (status.replicas, status.available_replicas, status.updated_replicas);
+            assert!(numbers == (wanted, wanted, wanted), "L1: {name} wants {wanted} and has {numbers:?}");
+            let image = &deployment.spec.template.spec.containers[0].image;
+            let own = pods.iter().filter(|pod| pod.is_active() && pod.metadata.labels.get("app") == Some(name));
+            let managed = own.filter(|pod| {
+                pod.metadata.controller().is_some_and(|owner| owner.name.starts_with(&format!("{name}-")))
+            });
+            let right = managed.filter(|pod| pod.is_ready() && pod.spec.containers[0].image == *image);
+            assert!(right.count() as i32 >= wanted, "L1: {name} has too few pods with image {image}");
+        }
+        let mut uids: Vec<String> =
+            self.ground.all::<ReplicaSet>().iter().map(|set| set.metadata.uid.clone()).collect();
+        uids.extend(self.ground.all::<Deployment>().iter().map(|deployment| deployment.metadata.uid.clone()));
+        let is_there = self.ground.held::<Namespace>("", "a").is_some();
+        for pod in pods {
+            if let Some(owner) = pod.metadata.controller() {
+                assert!(uids.contains(&owner.uid), "L2: {} has an owner that is gone", pod.metadata.name);
+            }
+            assert!(is_there, "L2: {} is in a namespace that is gone", pod.metadata.name);
+        }
+    }
+}
+
+fn run(setting: Setting) -> Result<(u64, u64), Caught> {
+    let mut world = World::new(setting);
+    for _ in 0..STEPS {
+        world.step();
+        world.ground.check()?;
+    }
+    world.rest()?;
+    world.judge();
+    Ok(world.ground.auditor.looked_at())
+}
+
+#[test]
+fn whatever_happens_to_the_controllers_what_is_becomes_what_is_wanted() {
+    worlds(run);
+}
+
+/// Whether it is the lock of a batch: the ReplicaSet's own version beside other writes.
+fn locks(part: &Part<'_>) -> bool {
+    part.is("replicaset", "seen", Kind::ReplicaSet)
+}
+
+/// Guards of the controllers, and of everybody who makes, changes and deletes objects.
+const ABLATIONS: &[Ablation] = &[
+    Ablation {
+        name: "ReplicaSet: its own version, in a batch of pods",
+        rules: &["S5", "S8", "S4", "S7"],
+        why: "two controllers make, or delete, the same number twice",
+        without: Without::Guard(|part| locks(part) && part.txn.writes().len() > 1),
+    },
+    Ablation {
+        name: "ReplicaSet: its own version, in a status",
+        rules: &["S8", "S4"],
+        why: "an old status overwrites what is wanted now, or makes it anew when it is gone",
+        without: Without::Guard(|part| locks(part) && part.txn.writes().len() == 1),
+    },
+    Ablation {
+        name: "ReplicaSet: its namespace's version, in a batch of new pods",
+        rules: &["S4"],
+        why: "pods are made in a namespace that goes",
+        without: Without::Guard(|part| part.is("replicaset", "seen", Kind::Namespace)),
+    },
+    Ablation {
+        name: "ReplicaSet: that a new pod's name is free",
+        rules: &["S7"],
+        why: "somebody else's pod is overwritten",
+        without: Without::Guard(|part| part.is("replicaset", "absent", Kind::Pod)),
+    },
+    Ablation {
+        name: "ReplicaSet: that the pods which stay are there",
+        rules: &["surplus"],
+        why: "a surplus is deleted that somebody else has just deleted",
+        without: Without::Guard(|part| part.is("replicaset", "alive", Kind::Pod)),
+    },
+    Ablation {
+        name: "ReplicaSet: the version of a pod that it deletes or takes",
+        rules: &["S1", "S4", "S7"],
+        why: "an old copy of the pod is written back",
+        without: Without::Guard(|part| part.is("replicaset", "seen", Kind::Pod)),
+    },
+    Ablation {
+        name: "Deployment: its own version",
+        rules: &["S8", "S4", "S7"],
+        why: "an old status overwrites what is wanted now, or makes it anew when it is gone",
+        without: Without::Guard(|part| part.is("deployment", "seen", Kind::Deployment)),
+    },
+    Ablation {
+        name: "Deployment: the versions of the ReplicaSets that its numbers come from",
+        rules: &["S6", "S8", "S4", "S7"],
+        why: "an old ReplicaSet is written back, or more pods are allowed than the surge",
+        without: Without::Guard(|part| part.is("deployment", "seen", Kind::ReplicaSet) && part.txn.writes().len() > 1),
+    },
+    Ablation {
+        name: "Deployment: the version of an old ReplicaSet that it takes away",
+        rules: &["clean-up"],
+        why: "one goes that is wanted again",
+        without: Without::Guard(|part| {
+            part.is("deployment", "seen", Kind::ReplicaSet) && part.writes() && part.puts().is_none()
+        }),
+    },
+    Ablation {
+        name: "Deployment: its namespace's version, with a new ReplicaSet",
+        rules: &["S4"],
+        why: "a ReplicaSet is made in a namespace that goes",
+        without: Without::Guard(|part| part.is("deployment", "seen", Kind::Namespace)),
+    },
+    Ablation {
+        name: "Deployment: that a new ReplicaSet's name is free",
+        rules: &["S7"],
+        why: "somebody else's ReplicaSet is overwritten",
+        without: Without::Guard(|part| part.is("deployment", "absent", Kind::ReplicaSet)),
+    },
+    Ablation {
+        name: "Namespace: the version of what it empties",
+        rules: &["S1", "S4", "S7", "S8"],
+        why: "an old copy is written back, or made anew in a namespace that goes",
+        without: Without::Guard(|part| part.by == "namespace" && part.kind() != Some(Kind::Namespace)),
+    },
+    Ablation {
+        name: "Namespace: its own version, when it is let go",
+        rules: &["S7"],
+        why: "the next namespace of its name goes, with all that is in it",
+        without: Without::Guard(|part| part.is("namespace", "seen", Kind::Namespace)),
+    },
+    Ablation {
+        name: "Collector: the version of what is garbage",
+        rules: &["S1", "S4", "S7"],
+        why: "an old copy is written back, told to go",
+        without: Without::Guard(|part| {
+            part.by == "collector" && part.guard.is_some_and(|guard| guard.name() == "seen") && is_garbage(part)
+        }),
+    },
+    Ablation {
+        name: "Collector: the version of what it lets stay, and of whom it lets go",
+        rules: &["S1", "S4", "S7", "S8"],
+        why: "an old copy is written back, without its owner",
+        without: Without::Guard(|part| {
+            part.by == "collector" && part.guard.is_some_and(|guard| guard.name() == "seen") && !is_garbage(part)
+        }),
+    },
+    Ablation {
+        name: "Collector: that an owner is gone",
+        rules: &[],
+        why: "an incarnation that a copy has seen go never comes back, and the object's version says that its owners are the same",
+        without: Without::Guard(|part| {
+            part.by == "collector" && part.guard.is_some_and(|guard| matches!(guard.name(), "absent" | "alive"))
+        }),
+    },
+    Ablation {
+        name: "Clients: that a new object's name is free",
+        rules: &["S1", "S7", "S8", "S4"],
+        why: "what is there is overwritten",
+        without: Without::Guard(|part| part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "absent")),
+    },
+    Ablation {
+        name: "Clients: the namespace's version, with a new object",
+        rules: &["S4"],
+        why: "it is made in a namespace that goes",
+        without: Without::Guard(|part| part.is("user", "seen", Kind::Namespace) && !part.writes()),
+    },
+    Ablation {
+        name: "Clients: that a new object's owner is the one it names",
+        rules: &["S4"],
+        why: "it is made for an owner that is gone",
+        without: Without::Guard(|part| part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "alive")),
+    },
+    Ablation {
+        name: "Clients: the version of what they change or delete",
+        rules: &["S1", "S4", "S7", "S8"],
+        why: "an old copy is written back, or made anew",
+        without: Without::Guard(|part| {
+            part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "seen") && part.writes()
+        }),
+    },
+];
+
+/// Whether a collector's transaction deletes: it says that the owners are gone.
+fn is_garbage(part: &Part<'_>) -> bool {
+    part.txn.guards().iter().any(|guard| matches!(guard.name(), "absent" | "alive"))
+}
+
+/// `MECHI_CONTROL_WRITE=1` writes the table into docs/ablations.md.
+#[test]
+fn ablations_of_the_controllers_are_each_found() {
+    ablations("Controllers and clients", run, ABLATIONS);
+}
