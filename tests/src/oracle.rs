@@ -41,6 +41,11 @@ pub fn mechictl() -> PathBuf {
     own("mechictl", "MECHICTL_BIN", "mechi-client")
 }
 
+/// The `mechi-control` binary of this build, found as [`mechi`] is.
+pub fn mechi_control() -> PathBuf {
+    own("mechi-control", "MECHI_CONTROL_BIN", "mechi-controller")
+}
+
 fn own(name: &str, variable: &str, package: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();

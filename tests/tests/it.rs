@@ -26,6 +26,8 @@ mod local;
 mod command_lines;
 #[path = "it/control_plane.rs"]
 mod control_plane;
+#[path = "it/control_run.rs"]
+mod control_run;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/client_watch.rs"]

@@ -122,7 +122,7 @@ mod tests {
         let mut line = |kind, client, value| {
             history.push(Op::new(history.ops().len() as u64, kind, Process::Client(client), value));
         };
-        let mut answered = |model: &mut Model, ask: Request, line: &mut dyn FnMut(Kind, u64, Value)| {
+        let answered = |model: &mut Model, ask: Request, line: &mut dyn FnMut(Kind, u64, Value)| {
             line(Kind::Invoke, 0, Value::Ask(ask.clone()));
             let answer = model.ask(&ask).expect("is known").expect("is right");
             line(Kind::Ok, 0, Value::Answer(answer));

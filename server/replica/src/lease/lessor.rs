@@ -157,14 +157,15 @@ impl Lessor {
         Some(Remaining { ttl: (left_ms(held, now) / 1_000) as i64, granted_ttl: held.ttl })
     }
 
-    /// The wishes to end what is overdue, longest overdue first, at most `max`. Each is given once: it is answered by
+    /// The wishes to end what is overdue, longest overdue first, at most `max`. A clock of whole milliseconds may have
+    /// begun the countdown almost one before the lease was renewed, so that it is overdue one after its deadline. Each is given once: it is answered by
     /// a [`LeaseEvent::Revoked`], or by the caller's [`Lessor::expire_failed`].
     pub fn expired(&mut self, now: MonoMillis, max: usize) -> Vec<LeaseExpire> {
         let Some(term) = self.term else { return Vec::new() };
         let mut wishes = Vec::new();
         while wishes.len() < max
             && let Some(&(deadline, id)) = self.deadlines.first()
-            && deadline <= now
+            && deadline < now
         {
             self.deadlines.pop_first();
             let held = self.leases.get_mut(&id).expect("a deadline belongs to a lease");
@@ -228,8 +229,8 @@ impl Lessor {
 
     /// When [`Lessor::expired`] or [`Lessor::checkpoints`] will next have something to say.
     pub fn next_due(&self) -> Option<MonoMillis> {
-        let (deadline, note) = (self.deadlines.first(), self.notes.first());
-        deadline.into_iter().chain(note).map(|&(due, _)| due).min()
+        let deadline = self.deadlines.first().map(|&(deadline, _)| after(deadline, 1));
+        deadline.into_iter().chain(self.notes.first().map(|&(due, _)| due)).min()
     }
 
     fn held(&self, id: LeaseId, grant_index: Index) -> bool {
@@ -311,17 +312,17 @@ mod tests {
     fn an_expiry_is_wished_once_and_blocks_renewal() {
         let mut lessor = leader(&[]);
         lessor.applied(&granted(1, 2, 5), at(0));
-        assert!(lessor.expired(at(2 * SECOND - 1), 9).is_empty());
+        assert!(lessor.expired(at(2 * SECOND), 9).is_empty());
         assert_eq!(lessor.renew(ONE, at(SECOND)), Renewal::Ok(2));
-        assert!(lessor.expired(at(3 * SECOND - 1), 9).is_empty());
+        assert!(lessor.expired(at(3 * SECOND), 9).is_empty());
         let wish = LeaseExpire { id: 1, grant_index: 5, term: 7 };
-        assert_eq!(lessor.expired(at(3 * SECOND), 9), [wish]);
+        assert_eq!(lessor.expired(at(3 * SECOND + 1), 9), [wish]);
         assert!(lessor.expired(at(9 * SECOND), 9).is_empty(), "it was wished already");
         assert_eq!(lessor.renew(ONE, at(3 * SECOND)), Renewal::Gone, "the wish may be applied at any moment");
         lessor.expire_failed(&wish, at(10 * SECOND));
         assert_eq!(lessor.renew(ONE, at(9 * SECOND)), Renewal::Gone);
-        assert!(lessor.expired(at(10 * SECOND - 1), 9).is_empty());
-        assert_eq!(lessor.expired(at(10 * SECOND), 9), [wish]);
+        assert!(lessor.expired(at(10 * SECOND), 9).is_empty());
+        assert_eq!(lessor.expired(at(10 * SECOND + 1), 9), [wish]);
         lessor.applied(&LeaseEvent::Revoked { id: ONE, grant_index: 5 }, at(11 * SECOND));
         lessor.expire_failed(&wish, at(11 * SECOND));
         assert!(lessor.expired(at(99 * SECOND), 9).is_empty() && lessor.next_due().is_none());
@@ -338,8 +339,8 @@ mod tests {
     #[test]
     fn a_new_leader_extends_by_the_election_timeout() {
         let mut lessor = leader(&[(1, 2, 0)]);
-        assert!(lessor.expired(at(2 * SECOND + 499), 9).is_empty());
-        assert_eq!(lessor.expired(at(2 * SECOND + 500), 9).len(), 1);
+        assert!(lessor.expired(at(2 * SECOND + 500), 9).is_empty());
+        assert_eq!(lessor.expired(at(2 * SECOND + 501), 9).len(), 1);
     }
 
     #[test]
@@ -382,7 +383,7 @@ mod tests {
     fn lists_by_expiry_and_bounds_a_batch() {
         let mut lessor = leader(&[(1, 30, 0), (2, 10, 0), (3, 20, 0)]);
         assert_eq!(lessor.list(), [LeaseId(2), LeaseId(3), LeaseId(1)]);
-        assert_eq!(lessor.next_due(), Some(at(10 * SECOND + 500)));
+        assert_eq!(lessor.next_due(), Some(at(10 * SECOND + 501)));
         let ids = |wishes: Vec<LeaseExpire>| wishes.iter().map(|wish| wish.id).collect::<Vec<_>>();
         assert_eq!(ids(lessor.expired(at(100 * SECOND), 2)), [2, 3]);
         assert_eq!(ids(lessor.expired(at(100 * SECOND), 2)), [1]);
