@@ -147,13 +147,16 @@ async fn a_deployment_becomes_available_is_scaled_and_deleted_and_its_history_is
     let (name, next) = leader(&kv, "scheduler").await.expect("somebody leads");
     assert!(next > token, "{name} leads under {next}, after {token}");
 
-    // It says so in its metrics, too.
+    // It says so in its metrics, too, which it brings up to date once a second.
     let log = left.log();
     let address =
         log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("it serves metrics");
-    let (code, text) = http_get(address, "/metrics").expect("it answers");
-    assert_eq!(code, 200);
-    assert!(text.contains("leader_election_master_status{name=\"scheduler\"} 1"), "{text}");
+    comes("the new leader's metric", &[&left], async || {
+        let (code, text) = http_get(address, "/metrics").expect("it answers");
+        assert_eq!(code, 200);
+        text.contains("leader_election_master_status{name=\"scheduler\"} 1").then_some(())
+    })
+    .await;
 
     scale(&api, 10).await;
     available(&api, 10, &[&left, &nodes]).await;

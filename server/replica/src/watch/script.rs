@@ -134,5 +134,5 @@ scripts! {
     reg_18089 small(),
     reg_19179 small(),
     reg_20221_future_watch small(),
-    reg_w12_header_below_created small(),
+    header_below_created small(),
 }
