@@ -125,8 +125,8 @@ impl WatchHub {
 
     /// Sends a watcher its events of `slice`; returns the first revision that its stream had no room for.
     ///
-    /// The header of each response says up to where the watcher has now been sent everything, and never more, so that a
-    /// client may resume from there; but for what `created` said, below which no header goes, as with etcd.
+    /// The header of each response says up to where the watcher has now been sent everything, and never more: clients
+    /// resume from there.
     fn deliver(&mut self, slot: Slot, matches: &[(Slot, u32)], slice: &Slice, out: &mut Out) -> Option<i64> {
         let prev_kv = self.watchers.get(slot).filter.prev_kv;
         let event = |at: &(Slot, u32)| -> &Event { &slice.events[at.1 as usize] };
@@ -166,7 +166,6 @@ impl WatchHub {
         let limit = self.config.fragment_bytes;
         let watcher = self.watchers.get_mut(slot);
         watcher.quiet = false;
-        let revision = revision.max(watcher.gate);
         let (stream, watch_id, fragment) = (watcher.stream, watcher.id, watcher.fragment);
         let mut rest = events;
         while fragment && rest.len() > 1 {

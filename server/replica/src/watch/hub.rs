@@ -99,7 +99,7 @@ pub(super) struct Watcher {
     pub(super) filter: Filter,
     /// Events below this revision are not for it (any more).
     pub(super) next: i64,
-    /// No header below this revision: what `created` said, or the start if it lies in the future.
+    /// No progress below this revision: what `created` said, or the start if it lies in the future.
     pub(super) gate: i64,
     pub(super) progress_notify: bool,
     pub(super) fragment: bool,

@@ -134,5 +134,4 @@ scripts! {
     reg_18089 small(),
     reg_19179 small(),
     reg_20221_future_watch small(),
-    header_below_created small(),
 }

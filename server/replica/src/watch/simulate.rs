@@ -65,8 +65,6 @@ struct Watch {
     flags: [bool; 4],
     got: Vec<Event>,
     /// The newest revision that its responses or a progress notification have vouched for.
-    /// What `created` said.
-    created: i64,
     vouched: i64,
     /// Fragments that wait for their last.
     open_fragment: bool,
@@ -142,8 +140,7 @@ impl Model {
             };
             let has = |kind: i32| request.filters.contains(&kind);
             let flags = [request.prev_kv, has(0), has(1), request.fragment];
-            let (got, created) = (Vec::new(), revision);
-            let watch = Watch { range, start, flags, got, created, vouched: 0, open_fragment: false };
+            let watch = Watch { range, start, flags, got: Vec::new(), vouched: 0, open_fragment: false };
             assert!(self.watches.insert((stream, response.watch_id), watch).is_none(), "an id is given once");
             return;
         }
@@ -189,10 +186,9 @@ impl Model {
             }
             watch.got.push(event);
         }
-        assert!(revision >= watch.vouched.max(watch.created) && revision <= world.mvcc.revision());
+        assert!(revision >= watch.vouched && revision <= world.mvcc.revision());
         watch.open_fragment = response.fragment;
-        // Below what `created` said no header goes, so that one of just that revision vouches for nothing.
-        if !response.fragment && revision > watch.created {
+        if !response.fragment {
             let complete = self.wanted(&watch).filter(|plain| plain.revision <= revision).count();
             assert_eq!(complete, watch.got.len(), "the header says {revision}, the watch was not sent all of that");
             watch.vouched = revision;
