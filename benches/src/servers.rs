@@ -108,7 +108,12 @@ impl Fleet {
 
     /// Memory of all members.
     pub fn memory(&self) -> Result<Memory> {
-        self.pids().try_fold(Memory::default(), |sum, pid| Ok(sum.sum(process::memory(pid)?)))
+        Ok(self.memory_of_each()?.into_iter().fold(Memory::default(), Memory::sum))
+    }
+
+    /// Memory of each member, in their order.
+    pub fn memory_of_each(&self) -> Result<Vec<Memory>> {
+        self.pids().map(process::memory).collect()
     }
 
     /// Forgets the members' peaks of memory.

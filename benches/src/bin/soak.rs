@@ -35,9 +35,12 @@ Example:
 #[derive(Debug, Parser)]
 #[command(after_help = EXAMPLE, allow_negative_numbers = true)]
 struct Options {
-    /// Minutes of load; a sample is taken each 5 seconds
+    /// Minutes that are judged; a sample is taken each 5 seconds
     #[arg(long, value_name = "MINUTES", default_value = "60", value_parser = time(60.0, 0.2..=10_080.0))]
     minutes: Duration,
+    /// Minutes of the same load before them, in which memory is not judged, but disk and errors are [default: two fifths of --minutes]
+    #[arg(long, value_name = "MINUTES", value_parser = time(60.0, 0.0..=10_080.0))]
+    settle: Option<Duration>,
     /// The server to soak
     #[arg(long, value_name = "KIND", default_value = "mechi")]
     server: Kind,
@@ -70,7 +73,8 @@ impl Options {
         }
         let interval = Duration::from_secs(5);
         let Self { server: kind, members, keys, minutes: time, rate, .. } = *self;
-        Plan { kind, members, keys, time, interval, rate, flags }
+        let settling = self.settle.unwrap_or(time * 2 / 5);
+        Plan { kind, members, keys, settling, time, interval, rate, flags }
     }
 }
 
@@ -93,7 +97,7 @@ fn stored(out: &Path) -> Result<Record> {
 fn soak(options: &Options) -> Result<Record> {
     let (programs, plan, out) = (options.programs.find()?, options.plan(), &options.out);
     std::fs::create_dir_all(out)?;
-    let total = plan.time.as_secs_f64();
+    let total = (plan.settling + plan.time).as_secs_f64();
     run(&programs, &plan, |record| {
         if let Some(last) = record.samples.last() {
             println!(

@@ -8,6 +8,7 @@ pub use page::write;
 pub use verdict::{Verdict, judge};
 
 use crate::load::drive::{Extent, Shape, closed, open};
+use crate::process::Memory;
 use crate::servers::{Fleet, Programs};
 use anyhow::{Context, Result, ensure};
 use load::{Sides, SpreadTxns};
@@ -34,7 +35,9 @@ pub struct Plan {
     pub members: usize,
     /// Keys that live all the time.
     pub keys: u64,
-    /// How long.
+    /// How long the same load runs before memory is judged: what filling the store and finding the maximum took comes back.
+    pub settling: Duration,
+    /// How long memory is judged.
     pub time: Duration,
     /// Time between two samples.
     pub interval: Duration,
@@ -53,6 +56,8 @@ pub struct Sample {
     pub anonymous: u64,
     /// Bytes of all members that files back.
     pub file: u64,
+    /// Bytes of each member, both kinds, in the members' order.
+    pub members: Vec<u64>,
     /// Bytes of all members on disk.
     pub disk: u64,
     /// Of that, by what it is for.
@@ -90,6 +95,8 @@ pub struct Record {
     pub maximum: Option<f64>,
     /// Bytes of all live keys and values, once.
     pub live_bytes: u64,
+    /// Seconds before memory is judged.
+    pub settling: f64,
     /// In the order of time.
     pub samples: Vec<Sample>,
     /// What the other work did: gets, pages, events, keep-alives.
@@ -132,22 +139,25 @@ pub fn run(programs: &Programs, plan: &Plan, mut each: impl FnMut(&Record) -> Re
         rate,
         maximum,
         live_bytes: SpreadTxns::live_bytes(plan.keys),
+        settling: plan.settling.as_secs_f64(),
         samples: Vec::new(),
         sides: Vec::new(),
         error: None,
     };
     let begun = Instant::now();
-    while begun.elapsed() < plan.time && record.error.is_none() {
+    while begun.elapsed() < plan.settling + plan.time && record.error.is_none() {
         let time = (Duration::ZERO, plan.interval);
         match open(&to, CONNECTIONS, rate, time, work.clone(), &|| fleet.cpu()) {
             Ok(report) => {
-                let memory = fleet.memory();
+                let memory = fleet.memory_of_each();
                 record.error = memory.as_ref().err().map(|error| format!("{error:#}"));
-                let memory = memory.unwrap_or_default();
+                let members = memory.unwrap_or_default();
+                let memory = members.iter().copied().fold(Memory::default(), Memory::sum);
                 record.samples.push(Sample {
                     at: begun.elapsed().as_secs_f64(),
                     anonymous: memory.anonymous,
                     file: memory.file,
+                    members: members.iter().map(|member| member.anonymous + member.file).collect(),
                     disk: fleet.disk(),
                     disk_parts: fleet.disk_parts(),
                     writes: report.per_second(),

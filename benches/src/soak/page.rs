@@ -16,11 +16,16 @@ pub fn write(record: &Record, folder: &Path) -> Result<()> {
         name: name.to_owned(),
         points: record.samples.iter().map(|sample| (sample.at, of(sample))).collect(),
     };
-    let memory = [
+    let mut memory = vec![
         series("together", |sample| (sample.anonymous + sample.file) as f64 / 1e6),
         series("anonymous", |sample| sample.anonymous as f64 / 1e6),
         series("mapped files", |sample| sample.file as f64 / 1e6),
     ];
+    for member in 0..record.members {
+        let bytes = |sample: &Sample| sample.members.get(member).copied().unwrap_or(0) as f64 / 1e6;
+        let points = record.samples.iter().map(|sample| (sample.at, bytes(sample))).collect();
+        memory.push(Series { name: format!("member {}", member + 1), points });
+    }
     let mut disk = vec![series("together", |sample| sample.disk as f64 / 1e6)];
     let parts: BTreeSet<&String> = record.samples.iter().flat_map(|sample| sample.disk_parts.keys()).collect();
     for part in parts {
@@ -62,11 +67,12 @@ fn page(record: &Record) -> String {
         row("Their measured maximum", format!("{}/s", number(maximum)));
     }
     row("Live data of each member", format!("{} MB", number(record.live_bytes as f64 / 1e6)));
-    row("Judged after the warm-up (a fifth of the time)", format!("{} s", number(verdict.span)));
+    row("Settling, the same load with memory not judged", format!("{} s", number(record.settling)));
+    row("Judged after it", format!("{} s", number(verdict.span)));
     row("Memory of all members, mean", format!("{} MB", number(verdict.memory / 1e6)));
     row("Drift of a straight line through it", format!("{:+.1} % (at most 10 % either way)", verdict.drift * 100.0));
     row("Swing, most less least", format!("{:.1} %", verdict.swing * 100.0));
-    row("Most disk", format!("{} times the live data (at most 4)", number(verdict.disk)));
+    row("Most disk, settling included", format!("{} times the live data (at most 4)", number(verdict.disk)));
     for (name, done) in &record.sides {
         row(&format!("Beside them, {name}"), number(*done as f64));
     }

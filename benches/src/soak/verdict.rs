@@ -2,10 +2,7 @@
 
 use super::{Record, Sample};
 
-/// The share of the time that counts as warm-up: caches fill, the first compactions and snapshots come.
-const WARM_UP: f64 = 0.2;
-
-/// What memory may change over the rest, of its mean.
+/// What memory may change over the judged time, of its mean.
 const FLAT: f64 = 0.10;
 
 /// What all members may take on disk, in live data of each.
@@ -14,24 +11,23 @@ const DISK: f64 = 4.0;
 /// The verdict, with the figures that it rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Seconds that were judged.
+    /// Seconds over which memory was judged.
     pub span: f64,
-    /// Mean memory of all members after the warm-up, in bytes.
+    /// Mean memory of all members after the settling, in bytes.
     pub memory: f64,
     /// What a straight line through the memory changes over the span, of the mean.
     pub drift: f64,
     /// The most less the least, of the mean.
     pub swing: f64,
-    /// The most disk, in live data.
+    /// The most disk, in live data, from the first sample on.
     pub disk: f64,
     /// What is wrong, in words; empty if nothing is.
     pub wrong: Vec<String>,
 }
 
-/// Judges a record.
+/// Judges a record: memory after the settling; disk and errors from the first sample on.
 pub fn judge(record: &Record) -> Verdict {
-    let end = record.samples.last().map_or(0.0, |sample| sample.at);
-    let samples: Vec<&Sample> = record.samples.iter().filter(|sample| sample.at >= end * WARM_UP).collect();
+    let samples: Vec<&Sample> = record.samples.iter().filter(|sample| sample.at >= record.settling).collect();
     let memory = |sample: &Sample| (sample.anonymous + sample.file) as f64;
     let points: Vec<(f64, f64)> = samples.iter().map(|sample| (sample.at, memory(sample))).collect();
     let mean = points.iter().map(|point| point.1).sum::<f64>() / points.len().max(1) as f64;
@@ -41,7 +37,7 @@ pub fn judge(record: &Record) -> Verdict {
     let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
     let least = points.iter().map(|point| point.1).fold(f64::MAX, f64::min);
     let live = (record.live_bytes * record.members as u64).max(1) as f64;
-    let disk = samples.iter().map(|sample| sample.disk as f64 / live).fold(0.0, f64::max);
+    let disk = record.samples.iter().map(|sample| sample.disk as f64 / live).fold(0.0, f64::max);
     let mut wrong = Vec::new();
     if drift.abs() > FLAT {
         wrong.push(format!(
@@ -78,6 +74,7 @@ mod tests {
                 at: share * 1_000.0,
                 anonymous: memory(share) as u64,
                 file: 0,
+                members: Vec::new(),
                 disk: disk(share) as u64,
                 disk_parts: Default::default(),
                 writes: 0.0,
@@ -97,6 +94,7 @@ mod tests {
             rate: 1.0,
             maximum: None,
             live_bytes: 1_000,
+            settling: 200.0,
             samples: (0..=100).map(sample).collect(),
             sides: Vec::new(),
             error: None,
@@ -104,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_told_from_a_warm_up_and_from_teeth() {
+    fn growth_is_told_from_settling_and_from_teeth() {
         let flat = |_| 5e6;
         assert_eq!(judge(&record(flat, |_| 9e3)).wrong, [""; 0]);
-        let warm_up = |share: f64| 5e6 * (share / 0.2).min(1.0);
-        assert_eq!(judge(&record(warm_up, |_| 9e3)).wrong, [""; 0]);
+        let settling = |share: f64| 5e6 * (share / 0.2).min(1.0);
+        assert_eq!(judge(&record(settling, |_| 9e3)).wrong, [""; 0]);
         let teeth = |share: f64| 5e6 + 1e6 * (share * 20.0).fract();
         let verdict = judge(&record(teeth, |_| 9e3));
         assert!(verdict.wrong.is_empty() && verdict.swing > 0.10, "{verdict:?}");
@@ -119,9 +117,11 @@ mod tests {
 
     #[test]
     fn disk_and_errors_count() {
-        let peak = |share: f64| if share == 0.5 { 13e3 } else { 6e3 };
-        let verdict = judge(&record(|_| 5e6, peak));
-        assert!((verdict.disk - 13.0 / 3.0).abs() < 0.01 && verdict.wrong.len() == 1, "{verdict:?}");
+        for at in [0.1, 0.5] {
+            let peak = |share: f64| if share == at { 13e3 } else { 6e3 };
+            let verdict = judge(&record(|_| 5e6, peak));
+            assert!((verdict.disk - 13.0 / 3.0).abs() < 0.01 && verdict.wrong.len() == 1, "{verdict:?}");
+        }
         let failed = Record { error: Some("broken".into()), ..record(|_| 5e6, |_| 1.0) };
         assert_eq!(judge(&failed).wrong, ["an error: broken"]);
     }
