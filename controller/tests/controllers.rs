@@ -8,21 +8,24 @@ mod world;
 #[path = "world/nodes.rs"]
 mod nodes;
 
-use mechi_controller::api::change::{Deletion, Half};
+use mechi_controller::api::change::{Deletion, Half, attempt, suffix};
 use mechi_controller::audit::watch::Watcher;
 use mechi_controller::cache::{Ask, Cache, Feed};
 use mechi_controller::control::Note;
 use mechi_controller::control::manager::{Ended, Manager, Work};
 use mechi_controller::events::{self, Recorder};
-use mechi_controller::keys;
+use mechi_controller::keys::{self, Kind};
 use mechi_controller::kv::{Error, Range, Txn};
 use mechi_controller::queue::Priority;
 use mechi_controller::types::event::Event;
+use mechi_controller::types::meta::ObjectMeta;
+use mechi_controller::types::node::Namespace;
 use mechi_controller::types::pod::Pod;
 use mechi_controller::types::workload::{Deployment, ReplicaSet};
 use nodes::Machines;
 use serde_json::json;
-use world::{Ground, worlds};
+use std::collections::BTreeSet;
+use world::{Ablation, Caught, Ground, HOLD, Part, Setting, Without, ablation::ablations, worlds};
 
 /// Steps with faults.
 const STEPS: usize = 500;
@@ -61,18 +64,20 @@ struct World {
     machines: Machines,
     born: u64,
     replicas: Vec<Replica>,
+    /// Names that ReplicaSets have had.
+    names: BTreeSet<String>,
 }
 
 impl World {
-    fn new(seed: u64, talks: bool) -> Self {
+    fn new(setting: Setting) -> Self {
         let replicas = (0..REPLICAS as u64).map(Replica::new).collect();
-        let (ground, machines) = (Ground::new(seed, talks), Machines::new());
-        Self { ground, machines, born: REPLICAS as u64, replicas }
+        let (ground, machines) = (Ground::new(setting), Machines::new());
+        Self { ground, machines, born: REPLICAS as u64, replicas, names: BTreeSet::new() }
     }
 
     /// What a person does.
     fn user(&mut self) {
-        match self.ground.rng.below(10) {
+        match self.ground.rng.below(15) {
             0..3 => {
                 let (name, replicas) = (["web", "db"][self.ground.rng.below(2) as usize], self.ground.rng.below(6));
                 let strategy = match self.ground.rng.below(3) {
@@ -89,11 +94,13 @@ impl World {
                         toleration("node.kubernetes.io/not-ready")
                     ]),
                 };
+                let kept = self.ground.rng.below(3);
                 self.ground.say(|| format!("a user makes {name} with {replicas} pods"));
                 self.ground.make::<Deployment>(json!({
                     "metadata": {"name": name, "namespace": "a"},
                     "spec": {
-                        "replicas": replicas, "strategy": strategy, "selector": {"matchLabels": {"app": name}},
+                        "replicas": replicas, "strategy": strategy, "revisionHistoryLimit": kept,
+                        "selector": {"matchLabels": {"app": name}},
                         "template": {"metadata": {"labels": {"app": name}}, "spec": {
                             "tolerations": tolerations, "containers": [{"name": "c", "image": "1"}],
                         }},
@@ -121,13 +128,84 @@ impl World {
                     self.ground.delete(&pod, &Deletion::default());
                 }
             }
-            _ => {
+            9 => {
                 let orphans = self.ground.rng.below(3) == 0;
                 if let Some(deployment) = self.ground.pick::<Deployment>() {
                     self.ground.say(|| format!("a user deletes {}, orphans {orphans}", deployment.metadata.name));
                     self.ground.delete(&deployment, &Deletion { orphans, ..Deletion::default() });
                 }
             }
+            10..12 => self.squat(),
+            12 => {
+                if let Some(deployment) = self.ground.pick::<Deployment>() {
+                    let name = format!("own-{}", self.ground.rng.below(3));
+                    self.ground.say(|| format!("a user makes pod {name} for {}", deployment.metadata.name));
+                    let owner = json!({
+                        "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment.metadata.name,
+                        "uid": deployment.metadata.uid, "controller": true,
+                    });
+                    self.ground.make::<Pod>(json!({
+                        "metadata": {"name": name, "namespace": "a", "ownerReferences": [owner]},
+                        "spec": {"containers": [{"name": "c", "image": "1"}]},
+                    }));
+                }
+            }
+            13 => match self.ground.held::<Namespace>("", "a") {
+                Some(namespace) if self.ground.rng.below(4) == 0 => {
+                    self.ground.say(|| "a user deletes the namespace".to_owned());
+                    self.ground.delete(&namespace, &Deletion::default());
+                }
+                Some(_) => {}
+                None => self.ground.make::<Namespace>(json!({"metadata": {"name": "a"}})),
+            },
+            _ => {
+                // An object that is held stays, and may still be changed, when it is told to go.
+                if let Some(pod) = self.ground.pick::<Pod>().filter(|pod| !pod.metadata.is_going()) {
+                    self.ground.say(|| format!("a user holds {}", pod.metadata.name));
+                    self.ground.modify(&pod, Half::Wanted, |new| new.metadata.finalizers.push(HOLD.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Somebody takes a name that a controller is about to give, for something that is told to go at once and is held.
+    fn squat(&mut self) {
+        self.names.extend(self.ground.all::<ReplicaSet>().iter().map(|set| set.metadata.name.clone()));
+        let metadata = |name: &String| json!({"name": name, "namespace": "a", "finalizers": [HOLD]});
+        let spec = json!({"containers": [{"name": "c", "image": "1"}]});
+        if self.ground.rng.below(2) == 0 {
+            let Some(set) = self.ground.pick::<ReplicaSet>() else { return };
+            let name = format!("{}-{}", set.metadata.name, suffix(attempt(set.created, set.modified, 0)));
+            self.ground.say(|| format!("a user takes the name {name}"));
+            self.ground.make::<Pod>(json!({"metadata": metadata(&name), "spec": spec}));
+            if let Some(pod) = self.ground.held::<Pod>("a", &name) {
+                self.ground.delete(&pod, &Deletion::default());
+            }
+        } else if !self.names.is_empty() {
+            let which = self.ground.rng.below(self.names.len() as u64) as usize;
+            let name = self.names.iter().nth(which).expect("there are so many").clone();
+            if self.ground.held::<ReplicaSet>("a", &name).is_some() {
+                return;
+            }
+            self.ground.say(|| format!("a user takes the name {name}"));
+            self.ground.make::<ReplicaSet>(json!({"metadata": metadata(&name), "spec": {
+                "replicas": 0, "selector": {"matchLabels": {"app": "none"}},
+                "template": {"metadata": {"labels": {"app": "none"}}, "spec": spec},
+            }}));
+            if let Some(set) = self.ground.held::<ReplicaSet>("a", &name) {
+                self.ground.delete(&set, &Deletion::default());
+            }
+        }
+    }
+
+    /// People let go of something that they hold and that is told to go.
+    fn let_go(&mut self) {
+        let is_held = |meta: &ObjectMeta| meta.is_going() && meta.finalizers.iter().any(|finalizer| finalizer == HOLD);
+        if let Some(set) = self.ground.all::<ReplicaSet>().into_iter().find(|set| is_held(&set.metadata)) {
+            self.ground.release(&set);
+        }
+        if let Some(pod) = self.ground.all::<Pod>().into_iter().find(|pod| is_held(&pod.metadata)) {
+            self.ground.release(&pod);
         }
     }
 
@@ -181,8 +259,11 @@ impl World {
             let (work, txns, _) = &mut self.replicas[n].busy[which];
             (work.clone(), txns.remove(0))
         };
-        let answer =
-            if fault == 0 { Err(Error::Unavailable("lost on its way".to_owned())) } else { self.ground.write(&txn) };
+        let answer = if fault == 0 {
+            Err(Error::Unavailable("lost on its way".to_owned()))
+        } else {
+            self.ground.write(work.0.name(), &txn)
+        };
         let answer = if fault == 1 { Err(Error::Unknown("the answer was lost".to_owned())) } else { answer };
         self.ground.say(|| format!("replica {n}, {:?} of {}: {answer:?}", work.0, work.1.name));
         let ended = Ended::of(&answer);
@@ -208,7 +289,7 @@ impl World {
                 self.replicas[n].recorder.granted(if fault == 0 { Err(lost()) } else { Ok(lease) }, ms, ms);
             }
             Some(events::Ask::Write(txn)) => {
-                let answer = self.ground.write(&txn);
+                let answer = self.ground.write("events", &txn);
                 self.replicas[n].recorder.written(&if fault == 0 { Err(lost()) } else { answer }, ms);
             }
         }
@@ -221,12 +302,14 @@ impl World {
         self.ground.audit();
         match self.ground.rng.below(100) {
             0..6 => self.user(),
-            6..18 => {
-                let machine = self.ground.rng.below(5) as usize;
+            6..8 => self.ground.arrive(),
+            8..18 => {
+                let machine = self.ground.rng.below(nodes::MACHINES as u64) as usize;
                 self.machines.agent(&mut self.ground, machine, 2);
             }
-            18..23 => nodes::bind(&mut self.ground),
-            23..46 => self.hear(n, 1),
+            18..22 => nodes::bind(&mut self.ground),
+            22..24 => self.let_go(),
+            24..46 => self.hear(n, 1),
             46..64 => self.plan(n),
             64..86 => self.deliver(n),
             86..88 => self.tell(n),
@@ -234,15 +317,15 @@ impl World {
             90..93 => {
                 self.ground.say(|| format!("replica {n} crashes"));
                 // What it had sent may still arrive.
-                let late: Vec<Txn> = std::mem::take(&mut self.replicas[n].busy)
+                let late: Vec<(Work, Txn)> = std::mem::take(&mut self.replicas[n].busy)
                     .into_iter()
-                    .flat_map(|(_, txns, _)| txns.into_iter().take(1))
+                    .filter_map(|(work, txns, _)| Some((work, txns.into_iter().next()?)))
                     .collect();
                 self.born += 1;
                 self.replicas[n] = Replica::new(self.born);
-                for txn in late {
+                for (work, txn) in late {
                     if self.ground.rng.below(2) == 0 {
-                        let _ = self.ground.write(&txn);
+                        let _ = self.ground.write(work.0.name(), &txn);
                     }
                 }
             }
@@ -258,15 +341,17 @@ impl World {
     }
 
     /// No more faults, until nothing has to be done any more.
-    fn rest(&mut self) {
-        self.ground.quiet = true;
+    fn rest(&mut self) -> Result<(), Caught> {
+        self.ground.calm();
         self.machines.heal(&mut self.ground);
         let mut idle = 0;
         for _ in 0..REST_STEPS {
+            self.ground.check()?;
             let before = self.ground.store.revision();
             self.ground.ms += 50;
             self.ground.store.expire(self.ground.ms);
             self.ground.audit();
+            self.let_go();
             self.machines.all(&mut self.ground);
             if idle == 0 {
                 nodes::bind(&mut self.ground);
@@ -285,15 +370,15 @@ impl World {
                 self.machines.wait(&mut self.ground, 62);
             }
             if idle > 300 {
-                return;
+                return Ok(());
             }
         }
-        panic!("it does not come to rest");
+        panic!("L1: it does not come to rest");
     }
 
     /// What people are told can be read, and nobody has anything more to tell.
     fn events(&self) {
-        assert!(self.replicas.iter().all(|replica| replica.recorder.waiting() == 0), "somebody has more to tell");
+        assert!(self.replicas.iter().all(|replica| replica.recorder.waiting() == 0), "L4: somebody has more to tell");
         let range = Range { key: keys::EVENTS.into(), end: keys::prefix_end(keys::EVENTS).into(), ..Range::default() };
         for item in self.ground.store.range(&range).expect("now").items {
             let event: Event = serde_json::from_slice(&item.value).expect("an event");
@@ -304,7 +389,6 @@ impl World {
 
     /// What is, is what is wanted.
     fn judge(&self) {
-        self.ground.judge();
         self.machines.judge(&self.ground);
         self.events();
         let pods = self.ground.all::<Pod>();
@@ -312,41 +396,186 @@ impl World {
             let name = &deployment.metadata.name;
             let status = &deployment.status;
             let wanted = deployment.wanted();
-            assert!(!deployment.metadata.is_going(), "{name} should be gone");
-            assert_eq!(status.observed_generation, deployment.metadata.generation, "{name}");
-            assert_eq!(
-                (status.replicas, status.available_replicas, status.updated_replicas),
-                (wanted, wanted, wanted),
-                "{name}"
-            );
+            assert!(!deployment.metadata.is_going(), "L1: {name} should be gone");
+            let is_seen = status.observed_generation == deployment.metadata.generation;
+            assert!(is_seen, "L1: nobody looked at {name} since it was changed");
+            let numbers = (status.replicas, status.available_replicas, status.updated_replicas);
+            assert!(numbers == (wanted, wanted, wanted), "L1: {name} wants {wanted} and has {numbers:?}");
             let image = &deployment.spec.template.spec.containers[0].image;
             let own = pods.iter().filter(|pod| pod.is_active() && pod.metadata.labels.get("app") == Some(name));
             let managed = own.filter(|pod| {
                 pod.metadata.controller().is_some_and(|owner| owner.name.starts_with(&format!("{name}-")))
             });
             let right = managed.filter(|pod| pod.is_ready() && pod.spec.containers[0].image == *image);
-            assert!(right.count() as i32 >= wanted, "{name} has too few pods with image {image}");
+            assert!(right.count() as i32 >= wanted, "L1: {name} has too few pods with image {image}");
         }
-        let uids: Vec<String> = self.ground.all::<ReplicaSet>().iter().map(|set| set.metadata.uid.clone()).collect();
+        let mut uids: Vec<String> =
+            self.ground.all::<ReplicaSet>().iter().map(|set| set.metadata.uid.clone()).collect();
+        uids.extend(self.ground.all::<Deployment>().iter().map(|deployment| deployment.metadata.uid.clone()));
+        let is_there = self.ground.held::<Namespace>("", "a").is_some();
         for pod in pods {
             if let Some(owner) = pod.metadata.controller() {
-                assert!(uids.contains(&owner.uid), "{} has an owner that is gone", pod.metadata.name);
+                assert!(uids.contains(&owner.uid), "L2: {} has an owner that is gone", pod.metadata.name);
             }
+            assert!(is_there, "L2: {} is in a namespace that is gone", pod.metadata.name);
         }
     }
 }
 
-fn run(seed: u64, talks: bool) -> (u64, u64) {
-    let mut world = World::new(seed, talks);
+fn run(setting: Setting) -> Result<(u64, u64), Caught> {
+    let mut world = World::new(setting);
     for _ in 0..STEPS {
         world.step();
+        world.ground.check()?;
     }
-    world.rest();
+    world.rest()?;
     world.judge();
-    world.ground.auditor.looked_at()
+    Ok(world.ground.auditor.looked_at())
 }
 
 #[test]
 fn whatever_happens_to_the_controllers_what_is_becomes_what_is_wanted() {
     worlds(run);
+}
+
+/// Whether it is the lock of a batch: the ReplicaSet's own version beside other writes.
+fn locks(part: &Part<'_>) -> bool {
+    part.is("replicaset", "seen", Kind::ReplicaSet)
+}
+
+/// Guards of the controllers, and of everybody who makes, changes and deletes objects.
+const ABLATIONS: &[Ablation] = &[
+    Ablation {
+        name: "ReplicaSet: its own version, in a batch of pods",
+        rules: &["S5", "S8", "S4", "S7"],
+        why: "two controllers make, or delete, the same number twice",
+        without: Without::Guard(|part| locks(part) && part.txn.writes().len() > 1),
+    },
+    Ablation {
+        name: "ReplicaSet: its own version, in a status",
+        rules: &["S8", "S4"],
+        why: "an old status overwrites what is wanted now, or makes it anew when it is gone",
+        without: Without::Guard(|part| locks(part) && part.txn.writes().len() == 1),
+    },
+    Ablation {
+        name: "ReplicaSet: its namespace's version, in a batch of new pods",
+        rules: &["S4"],
+        why: "pods are made in a namespace that goes",
+        without: Without::Guard(|part| part.is("replicaset", "seen", Kind::Namespace)),
+    },
+    Ablation {
+        name: "ReplicaSet: that a new pod's name is free",
+        rules: &["S7"],
+        why: "somebody else's pod is overwritten",
+        without: Without::Guard(|part| part.is("replicaset", "absent", Kind::Pod)),
+    },
+    Ablation {
+        name: "ReplicaSet: that the pods which stay are there",
+        rules: &["surplus"],
+        why: "a surplus is deleted that somebody else has just deleted",
+        without: Without::Guard(|part| part.is("replicaset", "alive", Kind::Pod)),
+    },
+    Ablation {
+        name: "ReplicaSet: the version of a pod that it deletes or takes",
+        rules: &["S1", "S4", "S7"],
+        why: "an old copy of the pod is written back",
+        without: Without::Guard(|part| part.is("replicaset", "seen", Kind::Pod)),
+    },
+    Ablation {
+        name: "Deployment: its own version",
+        rules: &["S8", "S4", "S7"],
+        why: "an old status overwrites what is wanted now, or makes it anew when it is gone",
+        without: Without::Guard(|part| part.is("deployment", "seen", Kind::Deployment)),
+    },
+    Ablation {
+        name: "Deployment: the versions of the ReplicaSets that its numbers come from",
+        rules: &["S6", "S8", "S4", "S7"],
+        why: "an old ReplicaSet is written back, or more pods are allowed than the surge",
+        without: Without::Guard(|part| part.is("deployment", "seen", Kind::ReplicaSet) && part.txn.writes().len() > 1),
+    },
+    Ablation {
+        name: "Deployment: its namespace's version, with a new ReplicaSet",
+        rules: &["S4"],
+        why: "a ReplicaSet is made in a namespace that goes",
+        without: Without::Guard(|part| part.is("deployment", "seen", Kind::Namespace)),
+    },
+    Ablation {
+        name: "Deployment: that a new ReplicaSet's name is free",
+        rules: &["S7", "S8"],
+        why: "somebody else's ReplicaSet is overwritten",
+        without: Without::Guard(|part| part.is("deployment", "absent", Kind::ReplicaSet)),
+    },
+    Ablation {
+        name: "Namespace: the version of what it empties",
+        rules: &["S1", "S4", "S7", "S8"],
+        why: "an old copy is written back, or made anew in a namespace that goes",
+        without: Without::Guard(|part| part.by == "namespace" && part.kind() != Some(Kind::Namespace)),
+    },
+    Ablation {
+        name: "Namespace: its own version, when it is let go",
+        rules: &["S7"],
+        why: "the next namespace of its name goes, with all that is in it",
+        without: Without::Guard(|part| part.is("namespace", "seen", Kind::Namespace)),
+    },
+    Ablation {
+        name: "Collector: the version of what is garbage",
+        rules: &["S1", "S4", "S7"],
+        why: "an old copy is written back, told to go",
+        without: Without::Guard(|part| {
+            part.by == "collector" && part.guard.is_some_and(|guard| guard.name() == "seen") && is_garbage(part)
+        }),
+    },
+    Ablation {
+        name: "Collector: the version of what it lets stay, and of whom it lets go",
+        rules: &["S1", "S4", "S7", "S8"],
+        why: "an old copy is written back, without its owner",
+        without: Without::Guard(|part| {
+            part.by == "collector" && part.guard.is_some_and(|guard| guard.name() == "seen") && !is_garbage(part)
+        }),
+    },
+    Ablation {
+        name: "Collector: that an owner is gone",
+        rules: &[],
+        why: "an incarnation that a copy has seen go never comes back, and the object's version says that its owners are the same",
+        without: Without::Guard(|part| {
+            part.by == "collector" && part.guard.is_some_and(|guard| matches!(guard.name(), "absent" | "alive"))
+        }),
+    },
+    Ablation {
+        name: "Clients: that a new object's name is free",
+        rules: &["S1", "S7", "S8", "S4"],
+        why: "what is there is overwritten",
+        without: Without::Guard(|part| part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "absent")),
+    },
+    Ablation {
+        name: "Clients: the namespace's version, with a new object",
+        rules: &["S4"],
+        why: "it is made in a namespace that goes",
+        without: Without::Guard(|part| part.is("user", "seen", Kind::Namespace) && !part.writes()),
+    },
+    Ablation {
+        name: "Clients: that a new object's owner is the one it names",
+        rules: &["S4"],
+        why: "it is made for an owner that is gone",
+        without: Without::Guard(|part| part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "alive")),
+    },
+    Ablation {
+        name: "Clients: the version of what they change or delete",
+        rules: &["S1", "S4", "S7", "S8"],
+        why: "an old copy is written back, or made anew",
+        without: Without::Guard(|part| {
+            part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "seen") && part.writes()
+        }),
+    },
+];
+
+/// Whether a collector's transaction deletes: it says that the owners are gone.
+fn is_garbage(part: &Part<'_>) -> bool {
+    part.txn.guards().iter().any(|guard| matches!(guard.name(), "absent" | "alive"))
+}
+
+/// `MECHI_CONTROL_WRITE=1` writes the table into docs/ablations.md.
+#[test]
+fn ablations_of_the_controllers_are_each_found() {
+    ablations("Controllers and clients", run, ABLATIONS);
 }

@@ -57,16 +57,23 @@ pub(super) fn object(change: &Change, found: &mut Vec<Found>) {
     }
     let replaced = old.filter(|old| !same(old));
     if let Some(meta) = replaced.and_then(Object::meta)
-        && !meta.finalizers.is_empty()
+        && let finalizers = meta
+            .finalizers
+            .iter()
+            .chain(replaced.and_then(Namespace::of).iter().flat_map(|of| &of.spec.finalizers))
+            .collect::<Vec<_>>()
+        && !finalizers.is_empty()
         && !meta.is_going()
     {
-        let text = format!("it disappears with finalizers {:?}, and nobody told it to go", meta.finalizers);
+        let text = format!("it disappears with finalizers {finalizers:?}, and nobody told it to go");
         found.push(("S7", key.clone(), text));
     }
     let node = |object: Option<&Object>| object.and_then(Pod::of).map_or("", |pod| &pod.spec.node_name).to_owned();
     let (was, is) = (node(old.filter(same)), node(new));
     if !was.is_empty() && new.is_some() && was != is {
         found.push(("S1", key, format!("nodeName changes from {was:?} to {is:?}")));
+    } else if old.filter(same).is_none() && !is.is_empty() {
+        found.push(("S1", key, format!("it begins with nodeName {is:?}: it was bound before it was there")));
     }
 }
 

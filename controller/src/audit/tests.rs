@@ -47,6 +47,12 @@ fn gone(store: &mut Memory, key: &str) {
     store.txn(&Txn::new().delete(format!("{}{key}", keys::ROOT))).expect("written");
 }
 
+/// A pod that is made and then bound.
+fn bound(store: &mut Memory, name: &str, node: &str, cpu: &str) {
+    put(store, &format!("pods/default/{name}"), pod(name, "", cpu, None));
+    put(store, &format!("pods/default/{name}"), pod(name, node, cpu, None));
+}
+
 /// The rules that a history breaks.
 fn broken(store: &Memory) -> Vec<&'static str> {
     let mut auditor = Auditor::begin(CLUSTER, vec![], 1);
@@ -75,10 +81,10 @@ type Case<'a> = (&'static str, &'a dyn Fn(&mut Memory, &str));
 
 #[test]
 fn each_rule_is_seen_to_be_broken() {
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 14] = [
         ("S0", &|store, _| put(store, "pods/default/a", json!({"spec": 7}))),
         ("S1", &|store, _| {
-            put(store, "pods/default/a", pod("a", "n1", "1", None));
+            bound(store, "a", "n1", "1");
             put(
                 store,
                 "nodes/n2",
@@ -86,11 +92,12 @@ fn each_rule_is_seen_to_be_broken() {
             );
             put(store, "pods/default/a", pod("a", "n2", "1", None));
         }),
+        ("S1", &|store, _| put(store, "pods/default/a", pod("a", "n1", "1", None))),
         ("S2", &|store, _| {
-            put(store, "pods/default/a", pod("a", "n1", "3", None));
-            put(store, "pods/default/b", pod("b", "n1", "2", None));
+            bound(store, "a", "n1", "3");
+            bound(store, "b", "n1", "2");
         }),
-        ("S2", &|store, _| put(store, "pods/default/a", pod("a", "nowhere", "1", None))),
+        ("S2", &|store, _| bound(store, "a", "nowhere", "1")),
         ("S3", &|store, _| {
             put(store, "_coord/election/scheduler", json!("one"));
             let token = store.revision();
@@ -124,6 +131,10 @@ fn each_rule_is_seen_to_be_broken() {
                 json!({"metadata": {"name": "x", "namespace": "default", "finalizers": ["a/b"]}}),
             );
             gone(store, "pods/default/x");
+        }),
+        ("S7", &|store, _| {
+            put(store, "namespaces/x", json!({"metadata": {"name": "x"}, "spec": {"finalizers": ["kubernetes"]}}));
+            gone(store, "namespaces/x");
         }),
         ("S8", &|store, _| put(store, "replicasets/default/web", set(5, 1, 1))),
         ("S8", &|store, _| {

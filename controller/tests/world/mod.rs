@@ -1,22 +1,39 @@
 //! What both worlds stand on: a store, a clock, dice, people who change objects, and the auditor, who sees every revision.
+//!
+//! In reading order: `ablation` (what is left out, to see who finds it), `many` (many worlds, and what became of them), and
+//! the ground here.
+
+#![allow(dead_code, unused_imports, reason = "each of the tests that stand on it needs some of it")]
+
+pub(crate) mod ablation;
+mod many;
+
+pub(crate) use ablation::{Ablation, Part, Without};
+pub(crate) use many::{Caught, Run, Setting, attempt, variable, worlds};
 
 use mechi_controller::api::change::{self, Deletion, Half, Rules};
 use mechi_controller::api::{self, change::create};
 use mechi_controller::audit::watch::{History, Watcher};
 use mechi_controller::audit::{Auditor, Finding};
+use mechi_controller::cache::Cached;
 use mechi_controller::control::Now;
-use mechi_controller::keys;
+use mechi_controller::keys::{self, Kind, ObjectKey};
 use mechi_controller::kv::memory::Memory;
-use mechi_controller::kv::{Batch, Error, Outcome, Page, Range, Revision, Txn};
+use mechi_controller::kv::{Batch, Error, Outcome, Page, Range, Revision, Txn, Write};
 use mechi_controller::types::node::Namespace;
-use mechi_controller::types::resource::{Held, Resource};
+use mechi_controller::types::pod::Pod;
+use mechi_controller::types::resource::Held;
 use mechi_controller::types::time::Time;
+use mechi_controller::types::workload::ReplicaSet;
 use serde_json::json;
 
 const CLUSTER: u64 = 0xfeed_beef_0123_4567;
 
-/// Worlds that a test looks at, if nobody says otherwise.
-const SEEDS: u64 = 500;
+/// Transactions of people and nodes that are late at once.
+const LATE_MAX: usize = 6;
+
+/// Keeps an object until somebody lets it go.
+pub(crate) const HOLD: &str = "example.com/hold";
 
 /// SplitMix64.
 pub(crate) struct Rng(u64);
@@ -42,23 +59,57 @@ pub(crate) struct Ground {
     pub(crate) auditor: Auditor,
     /// What watchers are told is compared with it.
     history: History,
-    /// What others than the auditor of the store found.
+    /// What others than the auditor of the store found: of watchers, journals and queues.
     pub(crate) found: Vec<Finding>,
     audited: i64,
     pub(crate) ms: u64,
     /// No more faults.
     pub(crate) quiet: bool,
     talks: bool,
+    without: Option<&'static Ablation>,
+    /// What people and nodes have sent off, and what has not arrived.
+    late: Vec<Txn>,
+    /// What must never be and the history alone does not show, since it does not say who wrote what.
+    broken: Option<(&'static str, String)>,
 }
 
 impl Ground {
-    pub(crate) fn new(seed: u64, talks: bool) -> Self {
+    pub(crate) fn new(Setting { seed, talks, without }: Setting) -> Self {
         let (store, auditor) = (Memory::new(CLUSTER), Auditor::begin(CLUSTER, vec![], 1));
         let (history, found) = (History::begin(&[], 1), Vec::new());
-        let rng = Rng(seed);
-        let mut ground = Self { rng, store, auditor, history, found, audited: 1, ms: 0, quiet: false, talks };
+        let (rng, late) = (Rng(seed), Vec::new());
+        let mut ground = Self {
+            rng,
+            store,
+            auditor,
+            history,
+            found,
+            broken: None,
+            audited: 1,
+            ms: 0,
+            quiet: true,
+            talks,
+            without,
+            late,
+        };
         ground.make::<Namespace>(json!({"metadata": {"name": "a"}}));
+        ground.quiet = false;
         ground
+    }
+
+    /// Whether something that whoever holds the core does is left out.
+    pub(crate) fn is_without(&self, step: &str) -> bool {
+        self.without.is_some_and(|ablation| matches!(ablation.without, Without::Step(name) if name == step))
+    }
+
+    /// Whether all was right until now.
+    pub(crate) fn check(&self) -> Result<(), Caught> {
+        let ms = Some(self.ms);
+        if let Some(finding) = self.auditor.findings().first().or(self.found.first()) {
+            return Err(Caught { rule: finding.rule.to_owned(), text: finding.to_string(), ms });
+        }
+        let broken = self.broken.as_ref();
+        broken.map_or(Ok(()), |(rule, text)| Err(Caught { rule: (*rule).to_owned(), text: text.clone(), ms }))
     }
 
     /// Tells what happens, if anybody listens.
@@ -77,19 +128,15 @@ impl Ground {
         if self.quiet { 9 } else { self.rng.below(10) }
     }
 
-    pub(crate) fn held<T: Resource>(&self, namespace: &str, name: &str) -> Option<Held<T>> {
-        let key = keys::ObjectKey::new(T::KIND, namespace, name).to_string();
-        self.store.get(key.as_bytes()).map(|item| Held::read(CLUSTER, item).expect("an object"))
+    pub(crate) fn held<T: Cached>(&self, namespace: &str, name: &str) -> Option<Held<T>> {
+        self.auditor.cache().get(namespace, name).cloned()
     }
 
-    pub(crate) fn all<T: Resource>(&self) -> Vec<Held<T>> {
-        let prefix = T::KIND.prefix();
-        let range = Range { end: keys::prefix_end(&prefix).into(), key: prefix.into(), ..Range::default() };
-        let page = self.store.range(&range).expect("now");
-        page.items.iter().map(|item| Held::read(CLUSTER, item).expect("an object")).collect()
+    pub(crate) fn all<T: Cached>(&self) -> Vec<Held<T>> {
+        self.auditor.cache().all().cloned().collect()
     }
 
-    pub(crate) fn pick<T: Resource>(&mut self) -> Option<Held<T>> {
+    pub(crate) fn pick<T: Cached>(&mut self) -> Option<Held<T>> {
         let all = self.all::<T>();
         (!all.is_empty()).then(|| all[self.rng.below(all.len() as u64) as usize].clone())
     }
@@ -119,24 +166,81 @@ impl Ground {
         }
     }
 
-    /// Nobody found anything.
-    pub(crate) fn judge(&self) {
-        assert_eq!(self.auditor.findings(), [], "the auditor found something");
-        assert_eq!(self.found, [], "watchers, journals or queues are wrong");
+    /// Somebody's transaction arrives; the auditor looks at once.
+    pub(crate) fn write(&mut self, by: &str, txn: &Txn) -> Result<Outcome, Error> {
+        let txn = self.without.map_or_else(|| txn.clone(), |ablation| ablation.strip(by, txn));
+        let cleaned = self.cleans_up(by, &txn);
+        let done = self.store.txn(&txn);
+        self.audit();
+        if matches!(done, Ok(Outcome::Committed(_))) {
+            let broken = cleaned.or_else(|| self.keeps_too_few(by, &txn));
+            self.broken = self.broken.take().or(broken);
+        }
+        done
     }
 
-    /// Writes, and lets the auditor look at once.
-    pub(crate) fn write(&mut self, txn: &Txn) -> Result<Outcome, Error> {
-        let done = self.store.txn(txn);
-        self.audit();
-        done
+    /// What a Deployment takes away as an old make must have no pods to have.
+    fn cleans_up(&self, by: &str, txn: &Txn) -> Option<(&'static str, String)> {
+        let deleted = txn.writes().iter().filter(|write| by == "deployment" && matches!(write, Write::Delete { .. }));
+        let sets = deleted.filter_map(|write| ObjectKey::parse(write.key()));
+        let mut sets = sets.filter_map(|key| self.auditor.cache().get::<ReplicaSet>(&key.namespace, &key.name));
+        let set = sets.find(|set| set.wanted() > 0)?;
+        let text = format!("{} may have {} pods, and is taken away as an old make", set.metadata.name, set.wanted());
+        Some(("clean-up", text))
+    }
+
+    /// Whoever deletes a ReplicaSet's surplus leaves as many pods as are wanted.
+    fn keeps_too_few(&self, by: &str, txn: &Txn) -> Option<(&'static str, String)> {
+        let keys: Vec<ObjectKey> = txn.writes().iter().filter_map(|write| ObjectKey::parse(write.key())).collect();
+        let set = keys.iter().find(|key| by == "replicaset" && key.kind == Kind::ReplicaSet)?;
+        let cache = self.auditor.cache();
+        let is_victim = |key: &ObjectKey| {
+            let pod = cache.get::<Pod>(&key.namespace, &key.name);
+            key.kind == Kind::Pod && pod.is_none_or(|pod| pod.metadata.is_going())
+        };
+        let victims: Vec<&ObjectKey> = keys.iter().filter(|key| is_victim(key)).collect();
+        let set = cache.get::<ReplicaSet>(&set.namespace, &set.name).filter(|_| !victims.is_empty())?;
+        let own = cache.owned::<Pod>(set.created).filter(|pod| {
+            let is_victim = victims.iter().any(|victim| victim.name == pod.metadata.name);
+            !is_victim && pod.metadata.controller().is_some_and(|owner| owner.uid == set.metadata.uid)
+        });
+        let (kept, wanted) = (own.count(), set.wanted());
+        let text = || format!("{} keeps {kept} pods, and wants {wanted}", set.metadata.name);
+        ((kept as i64) < i64::from(wanted)).then(|| ("surplus", text()))
+    }
+
+    /// People's and nodes' transactions set out; some are late.
+    fn send(&mut self, txn: Txn) {
+        if !self.quiet && self.late.len() < LATE_MAX && self.rng.below(4) == 0 {
+            self.late.push(txn);
+        } else {
+            let _ = self.write("user", &txn);
+        }
+    }
+
+    /// One of those that are late arrives.
+    pub(crate) fn arrive(&mut self) {
+        if !self.late.is_empty() {
+            let which = self.rng.below(self.late.len() as u64) as usize;
+            let txn = self.late.swap_remove(which);
+            let done = self.write("user", &txn);
+            self.say(|| format!("somebody's late transaction: {done:?}"));
+        }
+    }
+
+    /// No more faults, and nobody is late any more.
+    pub(crate) fn calm(&mut self) {
+        while !self.late.is_empty() {
+            self.arrive();
+        }
+        self.quiet = true;
     }
 
     pub(crate) fn make<T: Rules>(&mut self, value: serde_json::Value) {
         let object: T = api::read(value.to_string().as_bytes(), true).expect("an object");
         let namespace = self.held::<Namespace>("", &object.meta().namespace);
         if let Ok((_, txn)) = create(CLUSTER, object, namespace.as_ref(), self.now().time) {
-            let _ = self.write(&txn);
+            self.send(txn);
         }
     }
 
@@ -144,14 +248,27 @@ impl Ground {
         let mut new = object.to_object();
         act(&mut new);
         if let Ok(Some(txn)) = change::update(object, new, half) {
-            let _ = self.write(&txn);
+            self.send(txn);
         }
     }
 
     pub(crate) fn delete<T: Rules>(&mut self, object: &Held<T>, how: &Deletion) {
         if let Ok(Some(txn)) = change::delete(object, how, self.now().time) {
-            let _ = self.write(&txn);
+            self.send(txn);
         }
+    }
+
+    /// Puts an object as it says, under the only condition that it is as it was read: what a bind does.
+    pub(crate) fn put<T: Rules>(&mut self, object: &Held<T>, act: impl FnOnce(&mut T)) {
+        let mut new = object.to_object();
+        act(&mut new);
+        self.send(Txn::new().guard(change::seen(object)).put(new.key().to_string(), new.to_stored()));
+    }
+
+    /// Lets an object go that is held.
+    pub(crate) fn release<T: Rules>(&mut self, object: &Held<T>) {
+        self.say(|| format!("{} is let go", object.key()));
+        self.modify(object, Half::Wanted, |new| new.meta_mut().finalizers.retain(|finalizer| finalizer != HOLD));
     }
 
     /// Forgets some of the last revisions.
@@ -159,28 +276,4 @@ impl Ground {
         let revision = self.store.revision() - self.rng.below(5) as i64;
         self.store.compact(revision);
     }
-}
-
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// Runs as many worlds as the environment says, or the one that it names, which then tells what happens.
-///
-/// - Shape: `run` takes a seed and whether to talk, and returns the revisions and changes that were audited.
-/// - Panics: if one fails, naming its seed; if too little happened for it to say anything.
-pub(crate) fn worlds(run: fn(u64, bool) -> (u64, u64)) {
-    if let Some(seed) = variable("MECHI_CONTROL_SEED") {
-        run(seed, true);
-        return;
-    }
-    let seeds = variable("MECHI_CONTROL_SEEDS").unwrap_or(SEEDS);
-    let (mut revisions, mut objects) = (0, 0);
-    for seed in 0..seeds {
-        let seen = std::panic::catch_unwind(|| run(seed, false));
-        let seen = seen.unwrap_or_else(|_| panic!("MECHI_CONTROL_SEED={seed} fails"));
-        (revisions, objects) = (revisions + seen.0, objects + seen.1);
-    }
-    println!("{seeds} worlds: {revisions} revisions and {objects} changes of objects were audited");
-    assert!(revisions > 50 * seeds, "too little happened");
 }
