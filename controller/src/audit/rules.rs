@@ -186,7 +186,9 @@ pub(super) fn owners(cache: &Cache, changes: &Changes, found: &mut Vec<Found>) {
             }
             Object::ReplicaSet(set) => {
                 let old = change.old.as_ref().and_then(ReplicaSet::of).map_or(0, |old| old.wanted());
-                if set.wanted() > old {
+                // A number up to what it has makes no pod: it was told to have fewer, and is told again before it has.
+                let pods = crate::control::replica_set::owned(cache, set).filter(|pod| pod.is_active()).count();
+                if set.wanted() > old && i64::from(set.wanted()) > pods as i64 {
                     deployments.insert(owner_key);
                 }
             }

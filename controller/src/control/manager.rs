@@ -10,6 +10,7 @@ use crate::types::meta::ObjectMeta;
 use crate::types::node::Node;
 use crate::types::pod::Pod;
 use crate::types::resource::Held;
+use crate::types::workload::ReplicaSet;
 
 /// A controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +130,25 @@ impl Manager {
         }
     }
 
+    /// A pod does not run any more: who replaces all pods at once waits for the last of them, of which its ReplicaSet says
+    /// nothing since it was told to go.
+    fn pod_ended(&mut self, cache: &Cache, change: &Change, priority: Priority) {
+        let Some(old) = change.old.as_ref().and_then(Pod::of).filter(|pod| !pod.is_over()) else { return };
+        let new = change.new.as_ref().and_then(Pod::of).filter(|pod| pod.created == old.created);
+        if new.is_some_and(|pod| !pod.is_over()) {
+            return;
+        }
+        let Some(owner) = old.metadata.controller().filter(|owner| owner.kind == Kind::ReplicaSet.name()) else {
+            return;
+        };
+        let set = cache.get::<ReplicaSet>(&change.key.namespace, &owner.name);
+        let deployment = set.and_then(|set| set.metadata.controller());
+        if let Some(owner) = deployment.filter(|owner| owner.kind == Kind::Deployment.name()) {
+            let key = ObjectKey::new(Kind::Deployment, &change.key.namespace, &owner.name);
+            self.queue.add((Controller::Deployment, key), priority);
+        }
+    }
+
     fn object(&mut self, cache: &Cache, change: &Change, priority: Priority) {
         let key = &change.key;
         match key.kind {
@@ -147,6 +167,7 @@ impl Manager {
                 if let Some(pod) = change.new.as_ref().and_then(Pod::of) {
                     self.guest(cache, pod, priority);
                 }
+                self.pod_ended(cache, change, priority);
             }
         }
         for object in change.old.iter().chain(&change.new) {
@@ -201,7 +222,7 @@ impl Manager {
 
     /// Who may want a pod that nobody manages.
     fn adopters(&mut self, cache: &Cache, key: &ObjectKey, meta: &ObjectMeta, priority: Priority) {
-        for set in cache.within::<crate::types::workload::ReplicaSet>(&key.namespace) {
+        for set in cache.within::<ReplicaSet>(&key.namespace) {
             if set.spec.selector.as_ref().is_some_and(|selector| selector.matches(&meta.labels)) {
                 self.queue.add((Controller::ReplicaSet, crate::types::resource::Resource::key(&**set)), priority);
             }

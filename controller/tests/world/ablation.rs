@@ -15,6 +15,9 @@ const SEEDS: u64 = 10_000;
 /// Worlds that show that a redundant one is missed by nobody.
 const SEEDS_REDUNDANT: u64 = 100;
 
+/// The tables.
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ablations.md");
+
 /// Something that is left out.
 pub(crate) struct Ablation {
     /// Whose it is, and what.
@@ -108,7 +111,11 @@ pub(crate) fn ablations(title: &str, run: Run, all: &'static [Ablation]) {
     for ablation in all {
         let seeds = if ablation.rules.is_empty() { seeds.min(SEEDS_REDUNDANT) } else { seeds };
         let setting = |seed| Setting { seed, talks: false, without: Some(ablation) };
-        let found = (0..seeds).find_map(|seed| Some((seed, attempt(run, setting(seed)).err()?)));
+        // Some are missed in one world of thousands: the one that is committed is looked at first.
+        let known = known(title, ablation.name).filter(|_| !ablation.rules.is_empty());
+        let worlds = known.into_iter().chain(0..seeds);
+        let found =
+            worlds.map(|seed| (seed, attempt(run, setting(seed)))).find_map(|(seed, done)| Some((seed, done.err()?)));
         let Ablation { name, rules, why, .. } = ablation;
         match &found {
             Some((seed, caught)) => {
@@ -135,10 +142,18 @@ pub(crate) fn ablations(title: &str, run: Run, all: &'static [Ablation]) {
     compare(title, &format!("{head}{table}"));
 }
 
+/// The world in which the committed table says that something was missed.
+fn known(title: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(DOCUMENT).expect("the document is there");
+    let rows = text.split("\n## ").find_map(|part| part.trim_start_matches("## ").strip_prefix(title))?;
+    let row = rows.lines().find_map(|line| line.strip_prefix(&format!("| {name} |")))?;
+    row.split('|').nth(2)?.trim().parse().ok()
+}
+
 /// Holds the committed table against what was found, or writes it. Worlds and times may differ: they are other ones after
 /// any change of what happens in a world.
 fn compare(title: &str, table: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ablations.md");
+    let path = DOCUMENT;
     let text = std::fs::read_to_string(path).expect("the document is there");
     let head = format!("## {title}\n\n");
     let begin = text.find(&head).map(|at| at + head.len()).unwrap_or_else(|| panic!("no {head:?} in {path}"));
