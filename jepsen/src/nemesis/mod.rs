@@ -52,6 +52,9 @@ pub enum Nemesis {
 
 use Nemesis as N;
 
+/// What a member says whose damaged store makes sled panic: that it did and where, and that the store is rebuilt.
+const SLED_PANICS: [&str; 2] = ["/sled-0", "the store is damaged: engine lost"];
+
 impl Nemesis {
     /// Every kind, in the order of a report.
     pub const ALL: [Self; 18] = [
@@ -157,7 +160,9 @@ impl Nemesis {
         match self {
             N::FsyncError => &["Input/output error"],
             N::Failpoint => &["failpoint"],
-            N::All => &["Input/output error", "failpoint"],
+            // sled may panic where it opens what is damaged; the member notices, and rebuilds its store.
+            N::CorruptStore => &SLED_PANICS,
+            N::All => &["Input/output error", "failpoint", SLED_PANICS[0], SLED_PANICS[1]],
             _ => &[],
         }
     }
