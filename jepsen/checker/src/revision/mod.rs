@@ -248,10 +248,13 @@ impl<'a> Oracle<'a> {
 
     /// Tries the writers that are left for the newest hole until one writes it.
     fn guess(&mut self, choices: &mut [Choice], tried: &mut usize) -> Result<Vec<Finding>, String> {
+        // Whoever gives up has tried no other guess at what came after the first that is still open.
+        let open = choices.iter().find(|choice| !choice.left.is_empty()).map(|choice| choice.revision);
         let choice = choices.last_mut().expect("a hole was just opened");
         while let Some(writer) = choice.left.pop() {
             *tried += 1;
             if *tried > ORACLE_CHOICES_MAX {
+                self.certain = open.unwrap_or(choice.revision) - 1;
                 return Err(format!(
                     "who wrote revision {} stayed open after {ORACLE_CHOICES_MAX} guesses at unknown outcomes",
                     choice.revision
