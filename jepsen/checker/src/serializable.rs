@@ -151,4 +151,47 @@ mod tests {
         assert!(verdicts.contains(&Verdict::Valid), "{verdicts:?}");
         assert!(verdicts.iter().any(|verdict| matches!(verdict, Verdict::Unknown(_))), "{verdicts:?}");
     }
+
+    /// Twelve puts without an answer in an order that a serializable read tells, and an answer that no order explains, so
+    /// that the search gives up.
+    fn given_up(first: usize) -> Verdict {
+        let (mut model, mut history) = (Model::default(), History::default());
+        let unknown: Vec<Request> = (1..=12).map(|n| put(key(n), "a")).collect();
+        let mut line = |kind, client, value| {
+            history.push(Op::new(history.ops().len() as u64, kind, Process::Client(client), value));
+        };
+        for (ask, client) in unknown.iter().zip(1..) {
+            line(Kind::Invoke, client, Value::Ask(ask.clone()));
+            line(Kind::Info, client, Value::Ask(ask.clone()));
+        }
+        let _ = model.ask(&unknown[first]);
+        let Request::Range(read) = get(key(first as u64 + 1)) else { panic!("a get is a range") };
+        let read = Request::Range(pb::RangeRequest { serializable: true, count_only: true, ..read });
+        let answer = model.ask(&read).expect("is known").expect("is right");
+        line(Kind::Invoke, 0, Value::Ask(read));
+        line(Kind::Ok, 0, Value::Answer(answer));
+        for ask in unknown.iter().enumerate().filter(|(place, _)| *place != first).map(|(_, ask)| ask) {
+            let _ = model.ask(ask);
+        }
+        let last = put(key(0), "last");
+        line(Kind::Invoke, 0, Value::Ask(last.clone()));
+        line(Kind::Ok, 0, Value::Answer(model.ask(&last).expect("is known").expect("is right")));
+        let read = get(key(0));
+        let mut wrong = model.ask(&read).expect("is known").expect("is right");
+        let Response::Range(range) = &mut wrong else { panic!("a get is a range") };
+        range.kvs[0].value = "another".into();
+        line(Kind::Invoke, 0, Value::Ask(read));
+        line(Kind::Ok, 0, Value::Answer(wrong));
+        let replay = revision::check(&history, None).expect("is well formed");
+        assert!(matches!(replay.verdict, Verdict::Unknown(_)) && replay.certain == 1, "{:?}", replay.verdict);
+        check(&history, &replay).expect("is well formed")
+    }
+
+    #[test]
+    fn what_contradicts_a_guess_is_unknown_where_the_search_gave_up() {
+        for first in [0, 11] {
+            let verdict = given_up(first);
+            assert!(verdict.findings().is_empty(), "{verdict:?}");
+        }
+    }
 }
