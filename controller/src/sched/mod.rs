@@ -18,6 +18,10 @@ pub mod view;
 pub mod queues;
 mod preempt;
 mod wanted;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod tests;
 
 pub use wanted::BY_SCHEDULER;
 
@@ -166,7 +170,8 @@ impl Scheduler {
     /// - Shape: `token` is the leader's, which every transaction carries and every placement states.
     pub fn plan(&mut self, view: &mut View, token: Revision, now: Now) -> Option<Bind> {
         self.queues.wake(now.ms);
-        if self.wanted.is_some() || self.flights.values().filter(|flight| flight.until.is_none()).count() >= FLIGHTS_MAX {
+        if self.wanted.is_some() || self.flights.values().filter(|flight| flight.until.is_none()).count() >= FLIGHTS_MAX
+        {
             return None;
         }
         let mut batch = Batch::new(token);

@@ -5,6 +5,7 @@
 //! its version, the pod under its own, and all under the version of the node's placements, which is rewritten as by a bind.
 
 use super::preempt::Victim;
+use crate::api::defaults::SCHEDULER;
 use crate::control::node::told_to_go;
 use crate::control::{About, Note, Now};
 use crate::keys::{self, ObjectKey};
@@ -60,11 +61,15 @@ impl Wanted {
         let seen = Guard::Seen { key: self.key.to_string().into(), modified: pod.modified };
         let placements = Guard::Version { key: keys::alloc(&self.node).into(), version: self.version };
         let mut txn = Txn::new().guard(seen).guard(placements).put(self.key.to_string(), new.to_stored());
+        let named = &pod.spec.scheduler_name;
+        let why = format!(
+            "{}: preempting to accommodate a higher priority pod",
+            if named.is_empty() { SCHEDULER } else { named }
+        );
         let mut notes = Vec::new();
         for (key, created) in &self.victims {
             let victim = self.victim(cluster_id, key, *created, read).ok_or(Missed::Stale)?;
-            let message = format!("{}: preempting to accommodate a higher priority pod", pod.spec.scheduler_name);
-            let gone = told_to_go(&victim, None, BY_SCHEDULER, &message, now.time).ok_or(Missed::Stale)?;
+            let gone = told_to_go(&victim, None, BY_SCHEDULER, &why, now.time).ok_or(Missed::Stale)?;
             if !txn.fits_with(&gone) {
                 return Err(Missed::TooLarge);
             }
