@@ -1,6 +1,6 @@
 //! A store, the scheduler's copy of it, and the scheduler: for tests.
 
-use super::view::{Told, View};
+use super::view::View;
 use super::{Bind, COMPONENT, Scheduler};
 use crate::cache::Mirror as _;
 use crate::control::Now;
@@ -23,14 +23,19 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// A store with objects, and a copy of it; the scheduler has heard of nothing yet.
+    /// A store with objects, and a scheduler that has listed them.
     pub(super) fn new(objects: &[Value]) -> Self {
         let mut store = Memory::new(CLUSTER);
         store.txn(&Txn::new().put(keys::election(COMPONENT), "it leads")).expect("written");
         let token = store.revision();
         let mut bench = Self { store, view: View::default(), scheduler: Scheduler::default(), token };
         objects.iter().for_each(|object| bench.put(object));
-        drop(bench.look());
+        let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
+        let page = bench.store.range(&Range { key, end, limit: 0, revision: 0 }).expect("it is now");
+        let mut staged = Default::default();
+        bench.view.stage(&mut staged, CLUSTER, page.items);
+        let told = bench.view.replace(staged, CLUSTER, page.revision);
+        bench.scheduler.told(&mut bench.view, &told, at(0));
         bench
     }
 
@@ -44,19 +49,17 @@ impl Bench {
         self.store.txn(&Txn::new().delete(key(pod).to_string())).expect("written");
     }
 
-    /// The copy becomes the store; returns what that told.
-    pub(super) fn look(&mut self) -> Vec<Told> {
+    /// The scheduler hears of everything that happened.
+    pub(super) fn hear(&mut self, now: Now) {
         let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
-        let page = self.store.range(&Range { key, end, limit: 0, revision: 0 }).expect("it is now");
-        let mut staged = Default::default();
-        self.view.stage(&mut staged, CLUSTER, page.items);
-        self.view.replace(staged, CLUSTER, page.revision)
+        let batch = self.store.events(&key, &end, self.view.at() + 1, usize::MAX).expect("nothing is compacted");
+        let told = self.view.apply(batch);
+        self.scheduler.told(&mut self.view, &told, now);
     }
 
-    /// The scheduler hears of everything, and says what to write next.
+    /// It hears of everything, and says what to write next.
     pub(super) fn plan(&mut self, now: Now) -> Option<Bind> {
-        let told = self.look();
-        self.scheduler.told(&mut self.view, &told, now);
+        self.hear(now);
         let bind = self.scheduler.plan(&mut self.view, self.token, now);
         if bind.is_some() {
             return bind;

@@ -1,6 +1,6 @@
 //! As few as possible go, and the least urgent of them, and only where it helps.
 
-use super::super::bench::{Bench, node, pod};
+use super::super::bench::{Bench, at, node, pod};
 use super::*;
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ fn a_node_with_a_transaction_on_its_way_is_waited_for() {
     assert_eq!(choose_for(&bench, &pod("new", 1, "2", "")), Choice::Soon);
     bench.put(&node("n2", "2"));
     bench.put(&pod("lower", 0, "2", "n2"));
-    drop(bench.look());
+    bench.hear(at(0));
     let place = bench.view.table.place("n1").expect("it is there");
     bench.view.table.set_version(place, None);
     assert_eq!(chosen(&bench, 1, "2"), on("n2", &["lower"]));
