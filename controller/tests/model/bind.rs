@@ -5,8 +5,9 @@
 //! was when it last looked. Nodes are replaced by others of their name, pods by others of theirs, people change pods; a
 //! transaction arrives, is lost, or arrives and is written again since its answer was lost.
 //!
-//! What the fence keeps out for good is forgotten at once, and so is what a scheduler saw before it has to list, so that there
-//! are fewer states; nothing that could happen is left out by it.
+//! Everything that guards compare only rises, so that whatever would be refused now would be refused for ever: it is forgotten
+//! at once, which is as if it had come and been answered. So is what a scheduler saw before it has to list. There are fewer
+//! states, and nothing that could be written is left out.
 
 use super::Row;
 use stateright::{Model, Property};
@@ -175,19 +176,22 @@ fn has(bits: u8, one: u8) -> bool {
 }
 
 impl Bind {
-    /// A transaction comes to the store: it is refused, or written.
-    fn arrive(&self, state: &mut State, request: Request) {
+    /// Whether a guard keeps a transaction out.
+    fn refuses(&self, objects: &Objects, term: u8, request: &Request) -> bool {
+        let (pod, other) = (objects.pods[request.pod as usize], objects.pods[VICTIM as usize]);
+        let placements = objects.nodes[request.node as usize].placements;
+        self.fence && request.token != term
+            || self.pod && pod.version != request.version
+            || self.node && placements != request.placements
+            || self.victim && request.victim.is_some_and(|(_, version)| other.version != version)
+    }
+
+    /// A transaction that no guard keeps out is written.
+    fn arrive(state: &mut State, request: Request) {
         let leads = request.token == state.term;
         let Objects { pods, nodes } = &mut state.objects;
         let (pod, node) = (pods[request.pod as usize], &mut nodes[request.node as usize]);
         let other = pods[VICTIM as usize];
-        if self.fence && !leads
-            || self.pod && pod.version != request.version
-            || self.node && node.placements != request.placements
-            || self.victim && request.victim.is_some_and(|(_, version)| other.version != version)
-        {
-            return;
-        }
         let mut wrong = 0;
         let mut note = |is: bool, what: u8| wrong |= if is { what } else { 0 };
         note(!leads, FENCE);
@@ -213,7 +217,6 @@ impl Bind {
     fn plans(&self, state: &State, who: u8, actions: &mut Vec<Action>) {
         let scheduler = &state.schedulers[who as usize];
         let Some(token) = scheduler.token else { return };
-        // What is refused anyway is not even tried.
         if self.list && !scheduler.has_listed || self.fence && token != state.term {
             return;
         }
@@ -232,7 +235,7 @@ impl Bind {
     }
 
     /// Sends off what a scheduler wants.
-    fn send(&self, state: &mut State, who: u8, pod: u8, node: u8, victim: Option<(u8, u8)>) -> Option<()> {
+    fn send(state: &mut State, who: u8, pod: u8, node: u8, victim: Option<(u8, u8)>) -> Option<()> {
         let scheduler = &mut state.schedulers[who as usize];
         scheduler.in_hand |= 1 << pod;
         scheduler.busy |= 1 << node;
@@ -254,7 +257,8 @@ impl Bind {
         }
         (scheduler.view, scheduler.has_listed) = (state.objects, true);
         (scheduler.in_hand, scheduler.busy) = (0, 0);
-        for own in state.requests.iter().filter(|own| scheduler.token == Some(own.token)) {
+        let token = scheduler.token;
+        for own in state.requests.iter().filter(|own| token == Some(own.token)) {
             scheduler.busy |= 1 << own.node;
             if own.born == state.objects.pods[own.pod as usize].born {
                 scheduler.in_hand |= 1 << own.pod;
@@ -317,20 +321,17 @@ impl Model for Bind {
                 let winner = &mut state.schedulers[state.term as usize];
                 state.term += 1;
                 (winner.token, winner.has_listed) = (Some(state.term), false);
-                if self.fence {
-                    state.requests.clear();
-                }
             }
             Action::Look(who) => self.look(&mut state, who),
-            Action::Bind(who, pod, node) => self.send(&mut state, who, pod, node, None)?,
+            Action::Bind(who, pod, node) => Self::send(&mut state, who, pod, node, None)?,
             Action::Preempt(who) => {
                 let victim = state.schedulers[who as usize].view.pods[VICTIM as usize];
                 state.left.preempts -= 1;
-                self.send(&mut state, who, URGENT, victim.node?, Some((victim.born, victim.version)))?;
+                Self::send(&mut state, who, URGENT, victim.node?, Some((victim.born, victim.version)))?;
             }
             Action::Arrive(request) | Action::ArriveTwice(request) => {
                 state.requests.remove(&request);
-                self.arrive(&mut state, request);
+                Self::arrive(&mut state, request);
                 if matches!(action, Action::ArriveTwice(_)) {
                     state.requests.insert(Request { is_again: true, ..request });
                 }
@@ -354,6 +355,8 @@ impl Model for Bind {
             }
             Action::Stop => state.objects.pods[VICTIM as usize].renew(),
         }
+        let State { objects, term, requests, .. } = &mut state;
+        requests.retain(|request| !self.refuses(objects, *term, request));
         let versions = state.objects.pods.iter().map(|pod| pod.version);
         let mut versions = versions.chain(state.objects.nodes.iter().map(|node| node.placements));
         assert!(versions.all(|version| version < VERSION_MAX), "it goes on for ever: {state:?}");
