@@ -189,7 +189,7 @@ impl Scheduler {
             // What is kept for it is its own, and what is kept for the less urgent is not kept from it.
             let lifted = view.lift(&key, waiting.priority);
             let Some(place) = view.table.best(&pod.spec, &needs, item.created as u64) else {
-                let next = self.unfit(view, &key, &item, pod, &needs, now);
+                let next = self.unfit(view, &key, &item, pod, batch.txn.is_empty(), now);
                 view.lower(&lifted);
                 let ControlFlow::Continue(told) = next else { break };
                 if let Some(txn) = told.filter(|txn| batch.takes(txn)) {
@@ -239,29 +239,27 @@ impl Scheduler {
     /// A pod fits nowhere: others go for it, or it waits for what can help, and says so, unless it has said the same. Nobody
     /// else is looked at before something is answered if that decides it.
     ///
-    /// - Shape: nothing is kept from the pod that is kept for less urgent ones.
+    /// - Shape: nothing is kept from the pod that is kept for less urgent ones. Nobody is chosen to go unless it `is_first`:
+    ///   what is placed together with it is not on its way yet, and its nodes are not known to be in use.
     fn unfit(
         &mut self,
         view: &View,
         key: &ObjectKey,
         item: &KeyValue,
         pod: Pod,
-        needs: &Needs,
+        is_first: bool,
         now: Now,
     ) -> ControlFlow<(), Option<Txn>> {
-        if view.table.has_room(&pod.spec, needs) {
+        let needs = Needs::of(&pod.spec);
+        if view.table.has_room(&pod.spec, &needs) {
             // It fits where somebody is being placed right now: the answer is soon there.
             self.queues.put_back(key);
             return ControlFlow::Break(());
         }
-        let reasons = view.table.reasons(&pod.spec, needs);
+        let reasons = view.table.reasons(&pod.spec, &needs);
         let sentence = sentence(view.table.len(), &reasons);
-        let (told, stays) = match preempt::choose(view, &pod, needs, item.created as u64) {
-            Choice::Soon => {
-                self.queues.put_back(key);
-                return ControlFlow::Break(());
-            }
-            Choice::Victims(place, victims) => {
+        let (told, stays) = match preempt::choose(view, &pod, &needs, item.created as u64) {
+            Choice::Victims(place, victims) if is_first => {
                 self.counters.unschedulable += 1;
                 self.wanted = Some(Wanted {
                     key: key.clone(),
@@ -272,6 +270,10 @@ impl Scheduler {
                     victims,
                     condition: unschedulable(sentence),
                 });
+                return ControlFlow::Break(());
+            }
+            Choice::Victims(..) | Choice::Soon => {
+                self.queues.put_back(key);
                 return ControlFlow::Break(());
             }
             Choice::Nothing { told, stays } => (told, stays),

@@ -199,7 +199,7 @@ impl Bind {
         note(pod.born == request.born && pod.edits > request.edits, LOST);
         note(node.born != request.node_born, GONE);
         // All of what was seen is written back, with what is new.
-        let to = if request.victim.is_none() { Some(request.node) } else { None };
+        let to = request.victim.is_none().then_some(request.node);
         if let Some((born, _)) = request.victim {
             note(pod.node.is_some() || pod.born != request.born, NEEDLESS);
             note(other.born != born || other.node != Some(request.node), WRONG);
