@@ -278,8 +278,6 @@ impl View {
         match &slot {
             Slot::Waiting { item, priority, .. } => {
                 told.push(Told::Waits { key: key.clone(), created: item.created, priority: *priority });
-                self.pods.insert(key.clone(), slot);
-                return self.reserve(&key);
             }
             Slot::Bound { node, needs, priority, .. } => {
                 let assumed = self.unassume(&key);
@@ -300,7 +298,8 @@ impl View {
                 told.push(Told::Waited(key.clone()));
             }
         }
-        self.pods.insert(key, slot);
+        self.pods.insert(key.clone(), slot);
+        self.reserve(&key);
     }
 
     /// Takes a pod out, to be gone or to be put in as it is now.

@@ -64,7 +64,7 @@ impl Wanted {
         let named = &pod.spec.scheduler_name;
         let why = format!(
             "{}: preempting to accommodate a higher priority pod",
-            if named.is_empty() { SCHEDULER } else { named }
+            if named.is_empty() { SCHEDULER } else { named.as_str() }
         );
         let mut notes = Vec::new();
         for (key, created) in &self.victims {
