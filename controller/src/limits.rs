@@ -54,8 +54,8 @@ pub const HISTORY_BATCH_MAX: usize = 20;
 /// Pods that one transaction binds: a guard for each, one for each node, and the fence.
 pub const BINDS_MAX: usize = 63;
 
-/// Pods that one transaction tells to go so that another one fits: a guard and a write for each, the other pod's, the
-/// node's placements, and the fence.
+/// Pods that one transaction tells to go so that another one fits: it has a guard and a write for each, and those of the
+/// other pod, of the node's placements, and of the fence.
 pub const VICTIMS_MAX: usize = 100;
 
 /// Transactions that are on their way at once.

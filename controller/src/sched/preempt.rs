@@ -55,7 +55,7 @@ impl Choice {
 
 /// Looks for the node on which the least has to go.
 ///
-/// - Shape: nobody is kept from the pod who is less urgent, and nothing is kept for it: [`View::lift`].
+/// - Shape: no room is kept meanwhile for the pod itself, or for anybody less urgent: [`View::lift`].
 pub(super) fn choose(view: &View, pod: &Pod, needs: &Needs, seed: u64) -> Choice {
     if view.table.is_empty() {
         return Choice::nothing("");

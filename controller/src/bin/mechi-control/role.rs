@@ -59,7 +59,7 @@ pub(crate) trait Role: Send + 'static {
     /// The next transaction, if there is one.
     fn plan(&mut self, copy: &mut Self::Copy, now: Now) -> Option<Ask>;
 
-    /// Objects that it wants to be read before it plans on: nobody's, unless a role says otherwise.
+    /// Objects that it wants to be read before it plans on; most roles want none.
     fn wants(&self) -> Option<Vec<ObjectKey>> {
         None
     }
