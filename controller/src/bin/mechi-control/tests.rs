@@ -75,7 +75,7 @@ fn fleet(kv: &Local, count: usize) -> (watch::Sender<bool>, JoinHandle<()>) {
     let script = "start=5ms,ready=5ms,stop=5ms".parse().expect("a script");
     let fleet = Fleet::new(Make { capacity, script, ..Make::default() }, (0..count).map(|n| format!("node-{n}")));
     let (stop, told) = watch::channel(false);
-    let task = tokio::spawn(nodes::run(kv.clone(), fleet, Arc::new(Metrics::default()), told));
+    let task = tokio::spawn(nodes::run(kv.clone(), fleet, None, Arc::new(Metrics::default()), told));
     (stop, task)
 }
 
