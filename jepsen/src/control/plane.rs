@@ -53,7 +53,7 @@ impl Process {
         for n in 0..cluster.len() {
             let port = Port::keep();
             let listen = SocketAddr::from(([127, 0, 0, 1], port.number()));
-            let to = cluster.endpoint(n).parse().context("a member's address")?;
+            let to: SocketAddr = cluster.endpoint(n).parse().context("a member's address")?;
             links.push(Proxy::start(listen, to, Diallers::Anybody, seed ^ (n as u64) << 40)?);
             endpoints.push(listen.to_string());
             ports.push(port);
@@ -119,14 +119,14 @@ impl Plane {
         for component in COMPONENTS {
             for replica in 1..=REPLICAS {
                 let name = format!("{component}-{replica}");
-                let words = ["run", "--roles", component, "--identity", &name, "--audit-queues"];
+                let words = ["run", "--roles", component, "--identity", name.as_str(), "--audit-queues"];
                 let seed = options.seed ^ (processes.len() as u64 + 1) << 48;
                 processes.push(Process::describe(cluster, &name, &words, &logs, seed)?);
             }
         }
         let (count, journal) = (options.nodes.to_string(), options.dir.join(JOURNAL));
         let journal = journal.to_str().context("the run's folder has no name in UTF-8")?;
-        let words = ["nodes", "--count", &count, "--script", SCRIPT, "--journal", journal, NODE[0], NODE[1]];
+        let words = ["nodes", "--count", count.as_str(), "--script", SCRIPT, "--journal", journal, NODE[0], NODE[1]];
         let seed = options.seed ^ (processes.len() as u64 + 1) << 48;
         processes.push(Process::describe(cluster, "nodes", &words, &logs, seed)?);
         for process in &mut processes {
@@ -260,7 +260,7 @@ impl Plane {
         let open = |n| {
             let process = self.process(n);
             let file = File::open(&process.log).with_context(|| format!("open {}", process.log.display()))?;
-            Ok((process.name.clone(), BufReader::new(file)))
+            anyhow::Ok((process.name.clone(), BufReader::new(file)))
         };
         (0..self.len()).map(open).collect()
     }
