@@ -220,12 +220,12 @@ impl Plane {
         })
     }
 
-    /// The sum of all numbers of a metric that a process has; `None` if it does not answer.
-    pub(super) async fn metric(&self, n: usize, name: &'static str) -> Option<f64> {
+    /// A process's metrics, in Prometheus' text form; `None` if it does not answer.
+    pub(super) async fn metrics(&self, n: usize) -> Option<String> {
         let endpoint = self.process(n).metrics.clone();
         let asked = tokio::task::spawn_blocking(move || http_get(&endpoint, "/metrics"));
         let (code, text) = tokio::time::timeout(SCRAPE_MAX, asked).await.ok()?.ok()?.ok()?;
-        (code == 200).then(|| sum_of(&text, name))
+        (code == 200).then_some(text)
     }
 
     /// Asks all to stop, and waits for them.
@@ -267,7 +267,7 @@ impl Plane {
 }
 
 /// The sum of a metric over all its labels, in Prometheus' text form.
-fn sum_of(text: &str, name: &str) -> f64 {
+pub(super) fn sum_of(text: &str, name: &str) -> f64 {
     let number = |line: &str| {
         let (metric, number) = line.rsplit_once(' ')?;
         let own = metric.split('{').next().unwrap_or_default() == name;
