@@ -36,7 +36,13 @@ pub const PAUSE_MS_MAX: u64 = 10_000;
 pub const CONTROL_MINUTES_MAX: f64 = 24.0 * 60.0;
 
 /// Fake nodes of such a run.
-pub const CONTROL_NODES_MAX: u32 = 5_000;
+pub const CONTROL_NODES_MAX: u64 = 5_000;
+
+/// Fewer would not hold what [`CONTROL_PEOPLE_MAX`] people may want.
+pub const CONTROL_NODES_MIN: u64 = 20;
+
+/// People of such a run.
+pub const CONTROL_PEOPLE_MAX: u64 = 8;
 
 /// How long it may take after the last fault until everything is as it is wanted and stays so: pods leave nodes that were
 /// not heard of, one node each six seconds, and some pods fail after twenty.

@@ -1,9 +1,10 @@
 //! Ten minutes of process chaos for the control plane: three members of a store, two schedulers, two sets of controllers, and
 //! two hundred fake nodes, all killed, paused, cut off and compacted under, while people change their minds.
 //!
-//! In reading order: what runs ([`plane`]), what people do ([`people`]), what is done to all of it ([`harm`]), the whole
-//! history as it comes ([`record`]) and what watchers are told of it ([`watchers`]), what is written down ([`trace`],
-//! [`progress`]), the end ([`end`], [`settle`]), and what it comes to ([`report`]). Here is how one run goes.
+//! In reading order: `trace` (what is written down), `record` (the whole history as it comes, audited), `watchers` (what
+//! others are told of it), `plane` (what runs), `people` (what they order), `harm` (what is done to all of it), `progress`
+//! (a line each ten seconds), `settle` and `end` (whether what is wanted is what is), `report` (what it comes to). Here is how
+//! one run goes.
 
 mod trace;
 mod record;
@@ -201,7 +202,7 @@ impl<'a> Run<'a> {
 
         let stores = (0..self.cluster.len()).map(|n| {
             let kv = Etcd::new(client(vec![self.cluster.endpoint(n)])?);
-            Ok((self.cluster.name(n).to_owned(), kv))
+            anyhow::Ok((self.cluster.name(n).to_owned(), kv))
         });
         let stores = stores.collect::<Result<Vec<_>>>()?;
         end::read_all(stores, &self.record, &self.trace).await;
@@ -257,9 +258,10 @@ impl<'a> Run<'a> {
             trace: &self.trace,
             operator: &self.operator,
         };
+        let seed = self.options.seed;
         let work = async {
             tokio::time::sleep(calm).await;
-            harm::run(&harm, self.options.seed, end).await.context("do harm")
+            harm::run(&harm, seed, end).await.context("do harm")
         };
         let shown = progress::show(&self.plane, &self.record, &self.trace, &self.counts, &mut self.sums);
         tokio::select! {
