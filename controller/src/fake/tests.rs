@@ -1,9 +1,9 @@
 //! A fleet against the store in memory.
 
 use super::*;
-use crate::audit::journals::Journals;
 use crate::api::change::{self, Deletion};
 use crate::api::read;
+use crate::audit::journals::Journals;
 use crate::cache::{Ask, Feed};
 use crate::keys;
 use crate::kv::memory::Memory;
