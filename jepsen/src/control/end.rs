@@ -65,6 +65,9 @@ pub(super) async fn last_words(people: &mut [Person], record: &Record, trace: &T
         if let Err(error) = person.settle(deadline).await {
             trace.finding(format!("no fault is left, and {error:#}"));
         }
+        for lost in person.lost() {
+            trace.finding(format!("an acknowledged order is lost: {lost} was there, and was not found"));
+        }
     }
 }
 

@@ -91,6 +91,8 @@ pub(super) struct Person {
     nodes: u64,
     ordered: BTreeMap<String, Ordered>,
     cordoned: BTreeSet<String>,
+    /// Deployments that were there for certain, and were not found.
+    lost: Vec<String>,
 }
 
 /// The wall clock's time.
@@ -167,8 +169,8 @@ impl Person {
     ) -> Self {
         let rng = Rng::new(seed ^ (number as u64 + 1) << 24);
         let (record, counts, nodes) = (record.clone(), counts.clone(), u64::from(nodes));
-        let (ordered, cordoned) = (BTreeMap::new(), BTreeSet::new());
-        Self { number, api, record, counts, rng, nodes, ordered, cordoned }
+        let (ordered, cordoned, lost) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Self { number, api, record, counts, rng, nodes, ordered, cordoned, lost }
     }
 
     /// Gives orders until it is told to stop.
@@ -183,6 +185,11 @@ impl Person {
     /// What it ordered, by the Deployment's name.
     pub(super) fn ordered(&self) -> &BTreeMap<String, Ordered> {
         &self.ordered
+    }
+
+    /// Deployments that were acknowledged, and gone when it came back to them.
+    pub(super) fn lost(&self) -> &[String] {
+        &self.lost
     }
 
     async fn act(&mut self) {
@@ -219,28 +226,36 @@ impl Person {
     /// Orders that a Deployment be so, or be gone, whatever it is now, and remembers it.
     async fn order(&mut self, name: &str, mut wish: Option<Wish>) -> Answer {
         // What was sent before and not answered may still come: it must find something else than it was worked out from.
-        let is_clear = self.ordered.get(name).is_none_or(|before| before.is_sure);
+        let before = self.ordered.get(name);
+        let is_clear = before.is_none_or(|before| before.is_sure);
+        let is_there = before.is_some_and(|before| before.is_sure && before.wish.is_some());
         if let Some(wish) = wish.as_mut().filter(|_| !is_clear) {
             wish.make += 1;
         }
-        let answer = match &wish {
-            Some(wish) => self.put(name, wish).await,
+        let mut answer = match &wish {
+            Some(wish) => self.set(name, wish).await,
             None => self.remove(name).await,
         };
+        if let (Answer::NotFound, Some(wish)) = (answer, &wish) {
+            if is_there {
+                self.lost.push(name.to_owned());
+            }
+            answer = self.create(name, wish).await;
+        }
         let is_sure = answer == Answer::Done && (is_clear || wish.is_some());
         self.ordered.insert(name.to_owned(), Ordered { wish, is_sure });
         answer
     }
 
-    async fn put(&self, name: &str, wish: &Wish) -> Answer {
+    async fn set(&self, name: &str, wish: &Wish) -> Answer {
         let change = |new: &mut Deployment| {
             wish.write(new);
             Ok(())
         };
-        let answer = self.answer(self.api.modify(NAMESPACE, name, Half::Wanted, change)).await;
-        if answer != Answer::NotFound {
-            return answer;
-        }
+        self.answer(self.api.modify(NAMESPACE, name, Half::Wanted, change)).await
+    }
+
+    async fn create(&self, name: &str, wish: &Wish) -> Answer {
         // One in three stops all old pods before the first new one.
         let strategy = if name.ends_with('0') { "Recreate" } else { "RollingUpdate" };
         match deployment(name, wish, "100m", strategy) {
