@@ -205,7 +205,7 @@ fn evicted(seconds: i64) -> Value {
 #[test]
 fn nodes_are_lost_one_by_one_and_pods_leave_in_their_time() {
     let begin = |store: &mut Memory| {
-        put(store, "pods/default/a", pod("a", "n1", "1", None));
+        bound(store, "a", "n1", "1");
         put(store, "nodes/n1", lost("n1", None));
         put(store, "nodes/n2", lost("n2", None));
         put_all(store, &[("nodes/n1", lost("n1", Some(NOON))), ("_coord/brake/:", brake(false, NOON))]);

@@ -91,7 +91,7 @@ impl Ablation {
                 _ => false,
             }
         };
-        let guards = txn.guards().iter().filter(|guard| !leaves_out(Some(guard), guard.key()));
+        let guards = txn.guards().iter().filter(|guard| !leaves_out(Some(*guard), guard.key()));
         let left = guards.fold(Txn::new(), |left, guard| left.guard(guard.clone()));
         let writes = txn.writes().iter().filter(|write| !leaves_out(None, write.key()));
         writes.fold(left, |left, write| left.write(write.clone()))

@@ -129,11 +129,11 @@ impl Ground {
     }
 
     pub(crate) fn held<T: Cached>(&self, namespace: &str, name: &str) -> Option<Held<T>> {
-        self.auditor.cache().get(namespace, name).cloned()
+        self.auditor.cache().get::<T>(namespace, name).cloned()
     }
 
     pub(crate) fn all<T: Cached>(&self) -> Vec<Held<T>> {
-        self.auditor.cache().all().cloned().collect()
+        self.auditor.cache().all::<T>().cloned().collect()
     }
 
     pub(crate) fn pick<T: Cached>(&mut self) -> Option<Held<T>> {
