@@ -567,6 +567,48 @@ const ABLATIONS: &[Ablation] = &[
             part.by == "user" && part.guard.is_some_and(|guard| guard.name() == "seen") && part.writes()
         }),
     },
+    Ablation {
+        name: "Node: its own version, when it is rewritten",
+        rules: &["S12", "L1"],
+        why: "an old node is written back, with the taint that makes pods leave, or made anew when it is gone",
+        without: Without::Guard(|part| part.is("node", "seen", Kind::Node) && part.writes()),
+    },
+    Ablation {
+        name: "Node: that there is no heartbeat",
+        rules: &["S12"],
+        why: "a node that is back is said not to be heard of",
+        without: Without::Guard(|part| part.by == "node" && part.is_heartbeat()),
+    },
+    Ablation {
+        name: "Node: the version of a pod that has to leave, or is not ready",
+        rules: &["S1", "S4", "S7"],
+        why: "an old copy of the pod is written back, or made anew",
+        without: Without::Guard(|part| part.is("node", "seen", Kind::Pod)),
+    },
+    Ablation {
+        name: "Node: its own version, when pods have to leave it",
+        rules: &["S12"],
+        why: "pods have to leave a node that is well again, or is another one",
+        without: Without::Guard(|part| part.is("node", "seen", Kind::Node) && !part.writes()),
+    },
+    Ablation {
+        name: "Node: that it is gone, when its pods are taken away",
+        rules: &[],
+        why: "a pod goes that its node, which is back, could have kept: to its owner it is one more that was lost",
+        without: Without::Guard(|part| part.is("node", "absent", Kind::Node)),
+    },
+    Ablation {
+        name: "Node: the version of its zone's brake",
+        rules: &["S12", "L1"],
+        why: "two nodes are made to be left in one turn, or an old state of the zone is written back",
+        without: Without::Guard(|part| part.by == "node" && part.is_brake()),
+    },
+    Ablation {
+        name: "Node: its placements, rewritten with it",
+        rules: &[],
+        why: "its controller changes no room, only taints: who is bound on top of one has to leave again",
+        without: Without::Write(|part| part.by == "node" && part.is_placement()),
+    },
 ];
 
 /// Whether a collector's transaction deletes: it says that the owners are gone.

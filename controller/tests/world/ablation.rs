@@ -61,6 +61,16 @@ impl Part<'_> {
         self.key.starts_with(b"/registry/_coord/alloc/")
     }
 
+    /// Whether it is about a node's heartbeat.
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        self.key.starts_with(b"/registry/_coord/node/")
+    }
+
+    /// Whether it is about a zone's brake.
+    pub(crate) fn is_brake(&self) -> bool {
+        self.key.starts_with(b"/registry/_coord/brake/")
+    }
+
     /// Whether the transaction makes the object, as far as it knows.
     pub(crate) fn makes(&self, kind: Kind) -> bool {
         let absent = self.txn.guards().iter().filter(|guard| matches!(guard, Guard::Absent { .. }));
