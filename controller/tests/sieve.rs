@@ -236,9 +236,7 @@ impl World {
     }
 
     fn round(&mut self) {
-        self.ground.ms += ROUND_MS;
-        self.ground.store.expire(self.ground.ms);
-        self.ground.audit();
+        self.ground.tick(ROUND_MS);
         self.act_late(false);
         self.hear();
         let dies_after = if let Fault::Crash(written) = self.fault { written } else { usize::MAX };
