@@ -96,7 +96,8 @@ impl OwnerReference {
         Some(ObjectKey::new(Kind::of_name(&self.kind)?, namespace, &self.name))
     }
 
-    /// When the owner of an object in this namespace was created; `None` if its uid is not one of its name's in this cluster.
+    /// When the owner of an object in this namespace was created;
+    /// `None` if its uid is none of its name's in this cluster.
     pub fn created(&self, cluster_id: u64, namespace: &str) -> Option<Revision> {
         keys::created_of(cluster_id, &self.key(namespace)?, &self.uid)
     }
