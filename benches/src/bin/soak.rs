@@ -38,7 +38,9 @@ struct Options {
     /// Minutes that are judged; a sample is taken each 5 seconds
     #[arg(long, value_name = "MINUTES", default_value = "60", value_parser = time(60.0, 0.2..=10_080.0))]
     minutes: Duration,
-    /// Minutes of the same load before them, in which memory is not judged, but disk and errors are [default: two fifths of --minutes]
+    /// Minutes of the same load before them, two fifths of --minutes unless given
+    ///
+    /// Memory is not judged in them; disk and errors are.
     #[arg(long, value_name = "MINUTES", value_parser = time(60.0, 0.0..=10_080.0))]
     settle: Option<Duration>,
     /// The server to soak
