@@ -75,8 +75,9 @@ pub(super) fn harm(disk: &SimDisk, harm: Harm, others: &[(u64, Damage)], rng: &m
     None
 }
 
-/// A sector of a batch in the log that a later header vouches for, and that header is not the damaged one: only then can
-/// a reader know that what is gone was durable. Behind that nothing tells damage from a torn tail.
+/// A sector of a batch in the log that a later header vouches for, and that header is not the damaged one, or that is vouched
+/// for beside the log: only then can a reader know that what is gone was durable. Behind that nothing tells damage from a
+/// torn tail.
 fn in_log(disk: &SimDisk, rng: &mut Rng) -> Option<(String, Range<usize>)> {
     let ids = inspect::segments(disk, WAL_DIR).ok()?;
     let segments: Vec<SeenSegment> = ids.iter().filter_map(|id| inspect::read(disk, WAL_DIR, *id).ok()).collect();
@@ -87,7 +88,8 @@ fn in_log(disk: &SimDisk, rng: &mut Rng) -> Option<(String, Range<usize>)> {
     let offset = batch.at.offset + rng.below(sectors) * SECTOR_BYTES as u64;
     let segment = batch.at.segment;
     let hides_header = |at: Position| (at.segment, at.offset) == (segment, offset);
-    let vouched = batches().filter(|other| !hides_header(other.at)).map(|other| other.durable).max()?;
+    let said = inspect::said(disk, WAL_DIR).ok()?;
+    let vouched = batches().filter(|other| !hides_header(other.at)).map(|other| other.durable).max()?.max(said);
     let end = Position { segment, offset: offset + SECTOR_BYTES as u64 };
     let file = &segments.iter().find(|seen| seen.id == segment)?.file;
     let offset = usize::try_from(offset).ok()?;
