@@ -146,7 +146,7 @@ fn wrong(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mechi_replica::disk::{self, ensure_dir};
+    use mechi_replica::disk::{self, File as _, ensure_dir};
     use mechi_replica::effect::Entry;
     use mechi_replica::outcome::Fatal;
     use mechi_replica::wal::record::Record;
@@ -188,6 +188,47 @@ mod tests {
             assert_eq!(disk.files(), whole);
         }
         assert!(refused > 60, "{refused} of 120 were seen");
+    }
+
+    /// What is left of a file: its beginning, and zeros behind it or nothing.
+    fn lose_end(disk: &SimDisk, path: &str, left: &[u8], whole: usize, has_zeros: bool) {
+        if has_zeros {
+            return disk.damage(path, left.len(), &vec![0; whole - left.len()]);
+        }
+        disk.unlink(path).unwrap();
+        let file = disk.create(path).unwrap();
+        file.write_at(left, 0).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(WAL_DIR).unwrap();
+    }
+
+    #[test]
+    fn no_end_of_a_quiet_log_is_lost_unseen() {
+        let layout = WalOptions { segment_bytes: 16 << 10, reserve_segments: 1 };
+        let quiet = log();
+        let (mut wal, _) = Wal::open(quiet.clone(), WAL_DIR, layout, None).unwrap();
+        let entry = |index| Record::Entry(Entry { index, term: 1, data: vec![7; 300].into(), ..Entry::default() });
+        (30..50).for_each(|index| wal.append(&[entry(index)]).unwrap());
+        wal.sync().unwrap();
+        wal.mark().unwrap();
+        drop(wal);
+        let (mut refused, mut whole) = (0, 0);
+        for (path, bytes) in quiet.files().into_iter().filter(|(path, _)| path.ends_with(".wal")) {
+            for (left, has_zeros) in (0..bytes.len()).step_by(SECTOR_BYTES).flat_map(|left| [(left, false), (left, true)]) {
+                let disk = quiet.fork();
+                lose_end(&disk, &path, &bytes[..left], bytes.len(), has_zeros);
+                match Wal::open(disk, WAL_DIR, layout, None) {
+                    // What stands behind the base of the next segment is no part of the log.
+                    Ok((_, recovered)) => {
+                        assert_eq!(recovered.last_index, 49, "{path} ends at {left}, zeros: {has_zeros}");
+                        whole += 1;
+                    }
+                    Err(Fatal::Corrupt { .. }) => refused += 1,
+                    Err(other) => panic!("{path} ends at {left}: {other}"),
+                }
+            }
+        }
+        assert!(refused > 100 && whole > 10, "{refused} were refused, {whole} held everything");
     }
 
     #[test]
