@@ -75,8 +75,9 @@ pub(super) fn harm(disk: &SimDisk, harm: Harm, others: &[(u64, Damage)], rng: &m
     None
 }
 
-/// A sector of a batch in the log that a later header vouches for, and that header is not the damaged one: only then can
-/// a reader know that what is gone was durable. Behind that nothing tells damage from a torn tail.
+/// A sector of a batch in the log that a later header vouches for, and that header is not the damaged one, or that is vouched
+/// for beside the log: only then can a reader know that what is gone was durable. Behind that nothing tells damage from a
+/// torn tail.
 fn in_log(disk: &SimDisk, rng: &mut Rng) -> Option<(String, Range<usize>)> {
     let ids = inspect::segments(disk, WAL_DIR).ok()?;
     let segments: Vec<SeenSegment> = ids.iter().filter_map(|id| inspect::read(disk, WAL_DIR, *id).ok()).collect();
@@ -87,7 +88,8 @@ fn in_log(disk: &SimDisk, rng: &mut Rng) -> Option<(String, Range<usize>)> {
     let offset = batch.at.offset + rng.below(sectors) * SECTOR_BYTES as u64;
     let segment = batch.at.segment;
     let hides_header = |at: Position| (at.segment, at.offset) == (segment, offset);
-    let vouched = batches().filter(|other| !hides_header(other.at)).map(|other| other.durable).max()?;
+    let said = inspect::said(disk, WAL_DIR).ok()?;
+    let vouched = batches().filter(|other| !hides_header(other.at)).map(|other| other.durable).max()?.max(said);
     let end = Position { segment, offset: offset + SECTOR_BYTES as u64 };
     let file = &segments.iter().find(|seen| seen.id == segment)?.file;
     let offset = usize::try_from(offset).ok()?;
@@ -144,7 +146,7 @@ fn wrong(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mechi_replica::disk::{self, ensure_dir};
+    use mechi_replica::disk::{self, File as _, ensure_dir};
     use mechi_replica::effect::Entry;
     use mechi_replica::outcome::Fatal;
     use mechi_replica::wal::record::Record;
@@ -186,6 +188,47 @@ mod tests {
             assert_eq!(disk.files(), whole);
         }
         assert!(refused > 60, "{refused} of 120 were seen");
+    }
+
+    /// What is left of a file: its beginning, and zeros behind it or nothing.
+    fn lose_end(disk: &SimDisk, path: &str, left: &[u8], whole: usize, has_zeros: bool) {
+        if has_zeros {
+            return disk.damage(path, left.len(), &vec![0; whole - left.len()]);
+        }
+        disk.unlink(path).unwrap();
+        let file = disk.create(path).unwrap();
+        file.write_at(left, 0).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(WAL_DIR).unwrap();
+    }
+
+    #[test]
+    fn no_end_of_a_quiet_log_is_lost_unseen() {
+        let layout = WalOptions { segment_bytes: 16 << 10, reserve_segments: 1 };
+        let quiet = log();
+        let (mut wal, _) = Wal::open(quiet.clone(), WAL_DIR, layout, None).unwrap();
+        let entry = |index| Record::Entry(Entry { index, term: 1, data: vec![7; 300].into(), ..Entry::default() });
+        (30..50).for_each(|index| wal.append(&[entry(index)]).unwrap());
+        wal.sync().unwrap();
+        wal.mark().unwrap();
+        drop(wal);
+        let (mut refused, mut whole) = (0, 0);
+        for (path, bytes) in quiet.files().into_iter().filter(|(path, _)| path.ends_with(".wal")) {
+            for (left, has_zeros) in (0..bytes.len()).step_by(SECTOR_BYTES).flat_map(|left| [(left, false), (left, true)]) {
+                let disk = quiet.fork();
+                lose_end(&disk, &path, &bytes[..left], bytes.len(), has_zeros);
+                match Wal::open(disk, WAL_DIR, layout, None) {
+                    // What stands behind the base of the next segment is no part of the log.
+                    Ok((_, recovered)) => {
+                        assert_eq!(recovered.last_index, 49, "{path} ends at {left}, zeros: {has_zeros}");
+                        whole += 1;
+                    }
+                    Err(Fatal::Corrupt { .. }) => refused += 1,
+                    Err(other) => panic!("{path} ends at {left}: {other}"),
+                }
+            }
+        }
+        assert!(refused > 100 && whole > 10, "{refused} were refused, {whole} held everything");
     }
 
     #[test]

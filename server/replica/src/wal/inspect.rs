@@ -3,7 +3,7 @@
 
 use super::record::{Logged, Record};
 use super::segment::{self, Position};
-use super::{Cut, recover};
+use super::{Cut, recover, vouch};
 use crate::disk::{self, Disk};
 use crate::effect::HardState;
 use crate::outcome::Fatal;
@@ -95,6 +95,11 @@ pub fn read<D: Disk>(disk: &D, dir: &str, id: u64) -> io::Result<SeenSegment> {
     Ok(SeenSegment { id, file, bytes: bytes.len() as u64, base, batches: batches.collect() })
 }
 
+/// Reads what is vouched for beside the segments in `dir`.
+pub fn said<D: Disk>(disk: &D, dir: &str) -> io::Result<Position> {
+    vouch::read(disk, dir)
+}
+
 /// Says what an open would make of the log in `dir` above `snapshot`.
 ///
 /// - Errors: [`Fatal::Corrupt`] where an open would refuse; [`Fatal::Io`].
@@ -104,7 +109,8 @@ pub fn judge<D: Disk>(disk: &D, dir: &str, snapshot: Option<(Index, Term)>) -> R
         let bytes = disk::read(disk, &disk::join(dir, &segment::name(id))).map_err(disk::fatal("read log"))?;
         found.push(recover::Scanned { id, length: bytes.len() as u64, batches: segment::scan(id, &bytes) });
     }
-    let log = recover::recover(&found, snapshot)?;
+    let said = vouch::read(disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+    let log = recover::recover(&found, said, snapshot)?;
     let (chain, _) = recover::chain_of(&found, log.vouched);
     let first = log.entries.first().map_or(log.last.0 + 1, |(entry, _)| entry.index);
     Ok(Judged {

@@ -3,18 +3,19 @@
 //! The log is a chain of segments, files of one size that are allocated ahead and used again. A batch of records is
 //! one contiguous, sector-aligned write; [`Wal::append`] writes, [`Wal::sync`] makes durable. Each batch says how far
 //! the log was durable when it was written, so that recovery can tell a torn tail from corruption
-//! ([`Recovered::cut`], [`Fatal::Corrupt`]).
+//! ([`Recovered::cut`], [`Fatal::Corrupt`]); when the queue runs dry a file beside the segments says the same.
 //!
 //! Opening never appends to what an earlier process wrote: its tail may have been read back from the page cache and
 //! be gone after the next power cut. A new segment takes over from the last vouched place and holds a durable copy
 //! of all behind it.
 //!
-//! Read `record`, then `segment`, `recover` and `writer`.
+//! Read `record`, then `segment`, `vouch`, `recover` and `writer`.
 
 pub mod record;
 pub mod inspect;
 mod recover;
 mod segment;
+mod vouch;
 mod writer;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use segment::Header;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use thiserror::Error as ThisError;
+use vouch::Vouch;
 
 /// How a log is laid out; it may change from one open to the next.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,8 @@ pub struct Wal<D: Disk> {
     durable: Position,
     /// The highest `durable` that a written header holds.
     vouched: Position,
+    /// Says it beside the log.
+    vouch: Vouch<D::File>,
     /// Whether something was written since the last sync.
     dirty: bool,
     last: (Index, Term),
@@ -148,7 +152,8 @@ impl<D: Disk> Wal<D> {
         }
         disk::ensure_dir(&disk, dir).map_err(disk::fatal("create log"))?;
         let (names, found) = Self::read(&disk, dir)?;
-        let log = recover::recover(&found, snapshot)?;
+        let said = vouch::read(&disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+        let log = recover::recover(&found, said, snapshot)?;
 
         let free: Vec<_> = names.iter().filter(|name| name.ends_with(FREE_SUFFIX)).cloned().collect();
         let numbers = free.iter().filter_map(|name| u64::from_str_radix(name.trim_end_matches(FREE_SUFFIX), 16).ok());
@@ -190,6 +195,7 @@ impl<D: Disk> Wal<D> {
         .map_err(disk::fatal("open a new segment"))?;
         file.write_at(&buffer, 0).map_err(disk::fatal("write a new segment"))?;
         file.sync().map_err(disk::fatal("sync a new segment"))?;
+        let vouch = Vouch::open(&disk, dir)?;
         disk.sync_dir(dir).map_err(disk::fatal("sync log directory"))?;
 
         let head = Segment { id, length, last_index: copied.last().map_or(0, |entry| entry.index) };
@@ -202,6 +208,7 @@ impl<D: Disk> Wal<D> {
             chain: header.chain,
             durable: header.end(),
             vouched: base,
+            vouch,
             dirty: false,
             last: log.last,
             terms: Vec::new(),
@@ -255,7 +262,8 @@ impl<D: Disk> Wal<D> {
     /// - Errors: [`Fatal::Corrupt`] if it is damaged or has lost its beginning, so that it held something once.
     pub fn is_blank(disk: &D, dir: &str) -> Result<bool, Fatal> {
         let (_, found) = Self::read(disk, dir)?;
-        let log = recover::recover(&found, None)?;
+        let said = vouch::read(disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+        let log = recover::recover(&found, said, None)?;
         Ok(log.entries.is_empty() && log.hard_state == HardState::default())
     }
 

@@ -1,7 +1,7 @@
 //! What the segments on disk say: the log, or where it is damaged.
 //!
-//! A header says which bytes were `durable` when it was written. The highest such place among all intact headers is
-//! *vouched* for. Damage at or behind it is a torn tail that nobody was promised, and is cut. Damage before it is
+//! A header says which bytes were `durable` when it was written, and so does a file beside the segments. The highest
+//! such place among all that are intact is *vouched* for. Damage at or behind it is a torn tail that nobody was promised, and is cut. Damage before it is
 //! corruption, and is tolerated only if all that it hides lies below a verified snapshot and an intact HardState. A
 //! newest segment that is shorter than it was made is corruption too: what it lost includes what vouched for it.
 //! Nothing here touches a disk.
@@ -62,16 +62,25 @@ pub(super) struct Log {
     pub(super) segments: Vec<Segment>,
 }
 
-/// Reads the log out of all segments found, ascending by id.
+/// Reads the log out of all segments found, ascending by id, of which `said` is vouched for beside them.
 ///
 /// - Errors: [`Fatal::Corrupt`] with the file and offset of the first damage, or of the gap to `snapshot`.
-pub(super) fn recover(found: &[Scanned], snapshot: Option<(Index, Term)>) -> Result<Log, Fatal> {
+pub(super) fn recover(
+    found: &[Scanned],
+    said: Position,
+    snapshot: Option<(Index, Term)>,
+) -> Result<Log, Fatal> {
     let headers = || found.iter().flat_map(|segment| segment.batches.iter().map(|batch| &batch.header));
-    let vouched = headers().map(|header| header.durable).max().unwrap_or_default();
+    let vouched = headers().map(|header| header.durable).max().unwrap_or_default().max(said);
     let boot = headers().map(|header| header.boot).max().unwrap_or_default();
 
     if let Some(newest) = found.last() {
         is_whole(newest)?;
+    }
+    // Its name was durable before anybody vouched for what is in it.
+    if found.last().map_or(0, |newest| newest.id) < vouched.segment {
+        let at = Position { segment: vouched.segment, offset: 0 };
+        return Err(corrupt(at, format!("wanted a file with batches up to byte {}, found none", vouched.offset)));
     }
     let (chain, base_missing) = chain_of(found, vouched);
     let Some(&(head, _)) = chain.last() else {

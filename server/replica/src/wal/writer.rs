@@ -62,16 +62,24 @@ impl<D: Disk> Wal<D> {
 
     /// Writes that all is durable, without waiting for it to be; called when the queue runs dry.
     ///
-    /// Until the next batch says so, damage to the last one looks like a torn tail.
+    /// It is said twice, behind the last batch and in a file beside the log: what damages the end of a segment would take the
+    /// first with what it speaks of.
     pub fn mark(&mut self) -> Result<(), Error> {
         self.check_usable()?;
         if self.low_on_space || self.free.len() < self.options.reserve_segments {
             self.fill_reserve()?;
         }
+        let speaks_for = self.durable.min(self.records_end);
+        if self.vouched < speaks_for
+            && let Err(error) = self.vouch.say(self.durable)
+            && !disk::is_full(&error)
+        {
+            return Err(self.poison("vouch for the log", error).into());
+        }
         let room = self.head.length - self.end.offset;
         // A mark speaks for records, not for other marks, or an idle log would grow; and it is never worth a new
         // segment, whose first batch says the same.
-        if self.vouched >= self.durable.min(self.records_end) || room < segment::batch_bytes(0) {
+        if self.vouched >= speaks_for || room < segment::batch_bytes(0) {
             return Ok(());
         }
         self.write(segment::begin(0), self.last)
@@ -109,7 +117,11 @@ impl<D: Disk> Wal<D> {
     pub fn close_clean(&mut self, applied: Index) -> Result<(), Error> {
         self.append(&[Record::Clean { applied }])?;
         self.sync()?;
-        self.mark()
+        self.mark()?;
+        match self.vouch.sync() {
+            Err(error) if !disk::is_full(&error) => Err(self.poison("sync what vouches for the log", error).into()),
+            _ => Ok(()),
+        }
     }
 
     fn trim_bound(&self, below: Index) -> Index {
