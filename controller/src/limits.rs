@@ -54,6 +54,10 @@ pub const HISTORY_BATCH_MAX: usize = 20;
 /// Pods that one transaction binds: a guard for each, one for each node, and the fence.
 pub const BINDS_MAX: usize = 63;
 
+/// Pods that one transaction tells to go so that another one fits: it has a guard and a write for each, and those of the
+/// other pod, of the node's placements, and of the fence.
+pub const VICTIMS_MAX: usize = 100;
+
 /// Transactions that are on their way at once.
 pub const FLIGHTS_MAX: usize = 8;
 

@@ -18,7 +18,7 @@ use mechi_controller::sched::{COMPONENT, Scheduler, filter};
 use mechi_controller::types::node::Node;
 use mechi_controller::types::pod::Pod;
 use serde_json::json;
-use world::{Ablation, Caught, Ground, HOLD, Setting, Without, ablation::ablations, worlds};
+use world::{Ablation, Caught, Ground, HOLD, Part, Setting, Without, ablation::ablations, worlds};
 
 const STEPS: usize = 600;
 const REST_STEPS: usize = 20_000;
@@ -69,6 +69,7 @@ impl World {
             0..5 => {
                 let (name, cpu, priority) =
                     (self.ground.rng.below(12), 1 + self.ground.rng.below(3), self.ground.rng.below(3));
+                let policy = if self.ground.rng.below(4) == 0 { "Never" } else { "PreemptLowerPriority" };
                 let tolerates = self.ground.rng.below(3) == 0;
                 let finalizers = if self.ground.rng.below(4) == 0 { json!([HOLD]) } else { json!([]) };
                 let ports = if self.ground.rng.below(5) == 0 {
@@ -76,12 +77,12 @@ impl World {
                 } else {
                     json!([])
                 };
-                self.ground.say(|| format!("a user makes pod p{name} with {cpu} cores"));
+                self.ground.say(|| format!("a user makes pod p{name} with {cpu} cores, priority {priority}, {policy}"));
                 let tolerations = if tolerates { json!([{"operator": "Exists"}]) } else { json!([]) };
                 self.ground.make::<Pod>(json!({
                     "metadata": {"name": format!("p{name}"), "namespace": "a", "finalizers": finalizers},
                     "spec": {
-                        "priority": priority, "tolerations": tolerations,
+                        "priority": priority, "preemptionPolicy": policy, "tolerations": tolerations,
                         "containers": [{"name": "c", "image": "i", "ports": ports, "resources": {"requests": {"cpu": cpu.to_string()}}}],
                     },
                 }));
@@ -210,8 +211,17 @@ impl World {
         let Some(token) = replica.elector.active(self.ground.ms) else { return };
         let is_caught_up = replica.view.at() >= token || self.ground.is_without("list");
         if replica.feed.is_watching() && is_caught_up && replica.listed == Some(token) {
-            let bind = replica.scheduler.plan(&mut replica.view, token, now);
-            replica.flights.extend(bind);
+            let victims = replica.scheduler.victims();
+            let bind = match &victims {
+                // They are read in a step of their own, so that anything may happen before it, and after it.
+                Some(victims) => {
+                    let read = self.ground.read(victims);
+                    let replica = &mut self.replicas[n];
+                    replica.scheduler.make_room(&mut replica.view, &read, token, now)
+                }
+                None => replica.scheduler.plan(&mut replica.view, token, now),
+            };
+            self.replicas[n].flights.extend(bind);
             self.queues(n);
         }
     }
@@ -251,9 +261,14 @@ impl World {
         for note in self.replicas[n].scheduler.take_notes() {
             let about = note.about.expect("it is about a pod");
             let pod = self.ground.held::<Pod>("a", &about.key.name).filter(|pod| pod.metadata.uid == about.uid);
-            if let Some(pod) = pod.filter(|_| note.reason == "Scheduled") {
-                let bound = format!("Successfully assigned a/{} to {}", pod.metadata.name, pod.spec.node_name);
-                assert_eq!(note.message, bound);
+            let Some(pod) = pod else { continue };
+            match note.reason {
+                "Scheduled" => {
+                    let bound = format!("Successfully assigned a/{} to {}", pod.metadata.name, pod.spec.node_name);
+                    assert_eq!(note.message, bound);
+                }
+                "Preempted" => assert!(pod.metadata.is_going(), "{} stays: {}", pod.metadata.name, note.message),
+                _ => {}
             }
         }
     }
@@ -315,8 +330,8 @@ impl World {
                 self.plan(n);
                 self.deliver(n);
             }
-            let is_idle = self.ground.store.revision() == before
-                && self.replicas.iter().all(|replica| replica.flights.is_empty());
+            let is_idle = |replica: &Replica| replica.flights.is_empty() && replica.scheduler.victims().is_none();
+            let is_idle = self.ground.store.revision() == before && self.replicas.iter().all(is_idle);
             idle = if is_idle { idle + 1 } else { 0 };
             // Longer than the longest rest of a pod, which is one minute.
             if idle > 150 {
@@ -344,10 +359,20 @@ impl World {
             let sentence = filter::sentence(leader.view.table().len(), &reasons);
             let against: usize = leader.view.table().clone().best(&pod.spec, &needs, 0).map_or(0, |_| 1);
             assert!(against == 0, "L3: {} fits somewhere and waits", pod.metadata.name);
+            let nominated = &pod.status.nominated_node_name;
+            assert!(nominated.is_empty(), "L3: {} waits for room on {nominated}, and nobody goes", pod.metadata.name);
+            if let Some(node) = self.ground.makes_room(pod) {
+                panic!("L3: {} waits, and less urgent ones could go from {node}", pod.metadata.name);
+            }
+            let sentence = match (pod.spec.preemption_policy.as_str(), leader.view.table().len()) {
+                (_, 0) => sentence,
+                ("Never", _) => format!("{sentence} preemption: not eligible due to preemptionPolicy=Never."),
+                (_, nodes) => format!("{sentence} preemption: 0/{nodes} nodes are available: "),
+            };
             let condition = pod.status.conditions.iter().find(|condition| condition.r#type == "PodScheduled");
             let condition = condition.unwrap_or_else(|| panic!("L3: {} does not say why it waits", pod.metadata.name));
             assert!(
-                condition.message == sentence,
+                condition.message.starts_with(&sentence),
                 "L3: {} says {:?}, and it is {sentence:?}",
                 pod.metadata.name,
                 condition.message
@@ -443,13 +468,19 @@ const ABLATIONS: &[Ablation] = &[
         name: "Scheduler: the pod's version, with a bind",
         rules: &["S1", "S7"],
         why: "a pod is bound twice, or comes back when it is gone",
-        without: Without::Guard(|part| part.is("scheduler", "seen", Kind::Pod) && binds(part.puts().as_ref())),
+        without: Without::Guard(|part| part.is("scheduler", "seen", Kind::Pod) && does(part) == Does::Bind),
     },
     Ablation {
         name: "Scheduler: the pod's version, when it says why it waits",
         rules: &["S1", "S7"],
         why: "an old copy of the pod is written back",
-        without: Without::Guard(|part| part.is("scheduler", "seen", Kind::Pod) && !binds(part.puts().as_ref())),
+        without: Without::Guard(|part| part.is("scheduler", "seen", Kind::Pod) && does(part) == Does::Wait),
+    },
+    Ablation {
+        name: "Scheduler: a victim's version, when it is told to go",
+        rules: &["S1", "S7"],
+        why: "a pod that is gone comes back, or an old copy of it is written back",
+        without: Without::Guard(|part| part.is("scheduler", "seen", Kind::Pod) && does(part) == Does::Go),
     },
     Ablation {
         name: "Nodes: their placements are rewritten with whatever changes their room",
@@ -471,9 +502,22 @@ const ABLATIONS: &[Ablation] = &[
     },
 ];
 
-/// Whether a pod that is put is bound.
-fn binds(pod: Option<&serde_json::Value>) -> bool {
-    pod.and_then(|pod| pod.pointer("/spec/nodeName")).is_some()
+/// What becomes of a pod that the scheduler writes.
+#[derive(PartialEq, Eq)]
+enum Does {
+    Bind,
+    Wait,
+    Go,
+}
+
+fn does(part: &Part<'_>) -> Does {
+    let Some(pod) = part.puts() else { return Does::Go };
+    let has = |path: &str| pod.pointer(path).is_some();
+    match (has("/metadata/deletionTimestamp"), has("/spec/nodeName")) {
+        (true, _) => Does::Go,
+        (false, true) => Does::Bind,
+        (false, false) => Does::Wait,
+    }
 }
 
 /// `MECHI_CONTROL_WRITE=1` writes the table into docs/ablations.md.

@@ -149,6 +149,30 @@ fn each_rule_is_seen_to_be_broken() {
     }
 }
 
+/// One step: `a` has to go from its node, and `b`, which has this priority, is nominated for a node.
+fn preempts(store: &mut Memory, priority: i32, nominated: &str) {
+    bound(store, "a", "n1", "1");
+    put(store, "pods/default/b", pod("b", "", "1", None));
+    let (mut victim, mut other) = (pod("a", "n1", "1", None), pod("b", "", "1", None));
+    victim["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let why = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"});
+    victim["status"] = json!({"conditions": [why]});
+    other["spec"]["priority"] = json!(priority);
+    other["status"] = json!({"nominatedNodeName": nominated});
+    let key = |name: &str| format!("{}pods/default/{name}", keys::ROOT);
+    let step = Txn::new().put(key("a"), victim.to_string()).put(key("b"), other.to_string());
+    store.txn(&step).expect("written");
+}
+
+#[test]
+fn whoever_goes_for_nobody_more_urgent_is_seen() {
+    for (priority, nominated, findings) in [(1, "n1", 0), (0, "n1", 1), (1, "n2", 1), (1, "", 1)] {
+        let (mut store, _) = store();
+        preempts(&mut store, priority, nominated);
+        assert_eq!(broken(&store), vec!["S13"; findings], "priority {priority}, nominated for {nominated:?}");
+    }
+}
+
 #[test]
 fn more_pods_than_a_deployment_may_have_are_seen() {
     let (mut store, _) = store();

@@ -19,8 +19,11 @@ use mechi_controller::cache::Cached;
 use mechi_controller::control::Now;
 use mechi_controller::keys::{self, Kind, ObjectKey};
 use mechi_controller::kv::memory::Memory;
-use mechi_controller::kv::{Batch, Error, Outcome, Page, Range, Revision, Txn, Write};
-use mechi_controller::types::node::Namespace;
+use mechi_controller::kv::{Batch, Error, KeyValue, Outcome, Page, Range, Revision, Txn, Write};
+use mechi_controller::sched::amounts::Amounts;
+use mechi_controller::sched::filter::keeps_out;
+use mechi_controller::sched::table::Needs;
+use mechi_controller::types::node::{Namespace, Node};
 use mechi_controller::types::pod::Pod;
 use mechi_controller::types::resource::Held;
 use mechi_controller::types::time::Time;
@@ -207,6 +210,37 @@ impl Ground {
         let (kept, wanted) = (own.count(), set.wanted());
         let text = || format!("{} keeps {kept} pods, and wants {wanted}", set.metadata.name);
         ((kept as i64) < i64::from(wanted)).then(|| ("surplus", text()))
+    }
+
+    /// What the store has of objects now, of those that are there; nothing if it does not answer.
+    pub(crate) fn read(&mut self, keys: &[ObjectKey]) -> Vec<KeyValue> {
+        if self.fault() == 0 {
+            return Vec::new();
+        }
+        keys.iter().filter_map(|key| self.store.get(key.to_string().as_bytes()).cloned()).collect()
+    }
+
+    /// A node on which a pod that waits would fit if everybody less urgent went, and that it may be on: worked out from the
+    /// store alone. `None` also for a pod that nobody goes for.
+    pub(crate) fn makes_room(&self, pod: &Pod) -> Option<String> {
+        let priority = |pod: &Pod| pod.spec.priority.unwrap_or(0);
+        let needs = Needs::of(&pod.spec);
+        let fits = |node: &Held<Node>| {
+            let all = self.auditor.cache().on_node(&node.metadata.name);
+            let stay = all.filter(|other| !other.is_over() && priority(other) >= priority(pod));
+            let (mut used, mut ports) = (needs.amounts.clone(), needs.ports.clone());
+            for other in stay {
+                let needs = Needs::of(&other.spec);
+                used = used.plus(&needs.amounts);
+                ports.extend(needs.ports);
+            }
+            let has = Amounts::of_node(&node.status.allocatable);
+            let is_free = needs.ports.iter().all(|port| ports.iter().filter(|other| *other == port).count() == 1);
+            keeps_out(&pod.spec, node).is_none() && has.lacks(&used).is_empty() && used.pods <= has.pods && is_free
+        };
+        let mut nodes = self.auditor.cache().all::<Node>();
+        let found = nodes.find(|node| pod.spec.preemption_policy != "Never" && fits(node));
+        found.map(|node| node.metadata.name.clone())
     }
 
     /// People's and nodes' transactions set out; some are late.

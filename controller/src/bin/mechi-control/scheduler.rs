@@ -70,6 +70,14 @@ impl Role for Scheduler {
         Some(bind)
     }
 
+    fn wants(&self) -> Option<Vec<ObjectKey>> {
+        self.core.victims()
+    }
+
+    fn read(&mut self, copy: &mut View, items: Vec<KeyValue>, now: Now) -> Option<Ask> {
+        self.core.make_room(copy, &items, self.token?, now)
+    }
+
     fn answered(&mut self, copy: &mut View, ask: &Ask, answer: Result<Outcome, Error>, now: Now) -> Next {
         let is_done = !matches!(answer, Err(Error::Unknown(_)));
         let is_failed = answer.is_err();
@@ -81,7 +89,14 @@ impl Role for Scheduler {
                 }
             }
         }
-        match self.core.answered(copy, ask.0, answer, now) {
+        let before = self.core.counters();
+        let again = self.core.answered(copy, ask.0, answer, now);
+        let after = self.core.counters();
+        if after.preempting > before.preempting {
+            let victims = after.preempted - before.preempted;
+            self.metrics.observe("scheduler_preemption_victims", &[], victims as f64);
+        }
+        match again {
             Some(_) => Next::Again,
             None if is_done && is_failed => Next::Rest,
             None => Next::Nothing,
@@ -99,6 +114,7 @@ impl Role for Scheduler {
         {
             metrics.set("scheduler_schedule_attempts_total", &[("result", result)], count as f64);
         }
+        metrics.set("scheduler_preemption_attempts_total", &[], counters.preempting as f64);
         let queues = ["active", "backoff", "unschedulable", "in_flight"];
         for (queue, count) in queues.into_iter().zip(self.core.queues().lengths()) {
             metrics.set("scheduler_pending_pods", &[("queue", queue)], count as f64);
