@@ -8,9 +8,9 @@ mod world;
 use mechi_controller::api::change::{Deletion, Half};
 use mechi_controller::audit::queues;
 use mechi_controller::audit::watch::Watcher;
-use mechi_controller::cache::{Ask, Feed, Mirror as _};
+use mechi_controller::cache::{Feed, Mirror as _};
 use mechi_controller::elect::{self, Elector};
-use mechi_controller::keys::{self, Kind};
+use mechi_controller::keys::Kind;
 use mechi_controller::kv::{Error, Outcome, Txn};
 use mechi_controller::sched::table::Needs;
 use mechi_controller::sched::view::View;
@@ -18,10 +18,8 @@ use mechi_controller::sched::{COMPONENT, Scheduler, filter};
 use mechi_controller::types::node::Node;
 use mechi_controller::types::pod::Pod;
 use serde_json::json;
-use world::{Ablation, Caught, Ground, HOLD, Part, Setting, Without, ablation::ablations, worlds};
+use world::{Ablation, Ground, HOLD, Part, Play, Setting, Without, ablation::ablations, run, worlds};
 
-const STEPS: usize = 600;
-const REST_STEPS: usize = 20_000;
 const REPLICAS: usize = 2;
 
 struct Replica {
@@ -58,11 +56,6 @@ struct World {
 }
 
 impl World {
-    fn new(setting: Setting) -> Self {
-        let replicas = (0..REPLICAS as u64).map(Replica::new).collect();
-        Self { ground: Ground::new(setting), replicas, born: REPLICAS as u64 }
-    }
-
     /// What people and nodes do.
     fn user(&mut self) {
         match self.ground.rng.below(12) {
@@ -146,20 +139,8 @@ impl World {
     fn hear(&mut self, n: usize, revisions_max: usize) {
         let now = self.ground.now();
         let replica = &mut self.replicas[n];
-        let told = match replica.feed.ask(&replica.view) {
-            Ask::List(range) => {
-                let page = self.ground.store.range(&range);
-                self.ground.listed(&mut replica.watcher, &page);
-                replica.feed.listed(&mut replica.view, page).ok().flatten()
-            }
-            Ask::Watch(from) => {
-                let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
-                let events = self.ground.store.events(&key, &end, from, revisions_max);
-                self.ground.heard(&mut replica.watcher, from, &events);
-                replica.feed.heard(&mut replica.view, events).ok()
-            }
-        };
-        if let Some(told) = told {
+        let told = self.ground.hear(&mut replica.feed, &mut replica.view, &mut replica.watcher, revisions_max);
+        if let Some((told, _)) = told {
             replica.scheduler.told(&mut replica.view, &told, now);
         }
         assert_eq!(used(&replica.view), replica.view.used_anew(), "what is used is not what its pods need");
@@ -232,14 +213,8 @@ impl World {
             return;
         }
         let which = self.ground.rng.below(flights) as usize;
-        let fault = self.ground.fault();
         let (id, txn) = self.replicas[n].flights.remove(which);
-        let answer = if fault == 0 {
-            Err(Error::Unavailable("lost on its way".to_owned()))
-        } else {
-            self.ground.write("scheduler", &txn)
-        };
-        let answer = if fault == 1 { Err(Error::Unknown("the answer was lost".to_owned())) } else { answer };
+        let answer = self.ground.deliver("scheduler", &txn);
         self.ground.say(|| format!("replica {n} writes {} things: {answer:?}", txn.writes().len()));
         let now = self.ground.now();
         let replica = &mut self.replicas[n];
@@ -272,12 +247,26 @@ impl World {
             }
         }
     }
+}
+
+impl Play for World {
+    const STEPS: usize = 600;
+    // With their times this is longer than the longest rest of a pod, which is one minute.
+    const IDLE_ROUNDS: usize = 150;
+
+    fn new(setting: Setting) -> Self {
+        let replicas = (0..REPLICAS as u64).map(Replica::new).collect();
+        Self { ground: Ground::new(setting), replicas, born: REPLICAS as u64 }
+    }
+
+    fn ground(&mut self) -> &mut Ground {
+        &mut self.ground
+    }
 
     fn step(&mut self) {
         let n = self.ground.rng.below(REPLICAS as u64) as usize;
-        self.ground.ms += self.ground.rng.below(20);
-        self.ground.store.expire(self.ground.ms);
-        self.ground.audit();
+        let ms = self.ground.rng.below(20);
+        self.ground.tick(ms);
         let what = self.ground.rng.below(100);
         if self.replicas[n].paused_until_ms > self.ground.ms && (12..85).contains(&what) {
             return;
@@ -313,32 +302,17 @@ impl World {
         }
     }
 
-    fn rest(&mut self) -> Result<(), Caught> {
-        self.ground.calm();
-        let mut idle = 0;
-        for _ in 0..REST_STEPS {
-            self.ground.check()?;
-            let before = self.ground.store.revision();
-            // Less than a third of a lease's time.
-            self.ground.ms += if idle > 50 { 700 } else { 50 };
-            self.stop();
-            self.ground.store.expire(self.ground.ms);
-            self.ground.audit();
-            for n in 0..REPLICAS {
-                self.hear(n, usize::MAX);
-                self.elect(n);
-                self.plan(n);
-                self.deliver(n);
-            }
-            let is_idle = |replica: &Replica| replica.flights.is_empty() && replica.scheduler.victims().is_none();
-            let is_idle = self.ground.store.revision() == before && self.replicas.iter().all(is_idle);
-            idle = if is_idle { idle + 1 } else { 0 };
-            // Longer than the longest rest of a pod, which is one minute.
-            if idle > 150 {
-                return Ok(());
-            }
+    fn round(&mut self, idle: usize) -> bool {
+        // Less than a third of a lease's time.
+        self.ground.tick(if idle > 50 { 700 } else { 50 });
+        self.stop();
+        for n in 0..REPLICAS {
+            self.hear(n, usize::MAX);
+            self.elect(n);
+            self.plan(n);
+            self.deliver(n);
         }
-        panic!("L1: it does not come to rest");
+        self.replicas.iter().all(|replica| replica.flights.is_empty() && replica.scheduler.victims().is_none())
     }
 
     fn judge(&mut self) {
@@ -389,20 +363,9 @@ fn used(view: &View) -> std::collections::BTreeMap<String, mechi_controller::sch
     used.filter(|(_, used)| used.pods != 0).collect()
 }
 
-fn run(setting: Setting) -> Result<(u64, u64), Caught> {
-    let mut world = World::new(setting);
-    for _ in 0..STEPS {
-        world.step();
-        world.ground.check()?;
-    }
-    world.rest()?;
-    world.judge();
-    Ok(world.ground.auditor.looked_at())
-}
-
 #[test]
 fn whatever_happens_to_the_schedulers_no_node_is_overcommitted_and_all_that_fits_is_bound() {
-    worlds(run);
+    worlds(run::<World>);
 }
 
 /// The first of two binds is lost, and the node's placements are rewritten by its deletion: a second bind that had been told
@@ -523,5 +486,5 @@ fn does(part: &Part<'_>) -> Does {
 /// `MECHI_CONTROL_WRITE=1` writes the table into docs/ablations.md.
 #[test]
 fn ablations_of_the_scheduler_are_each_found() {
-    ablations("Scheduler", run, ABLATIONS);
+    ablations("Scheduler", run::<World>, ABLATIONS);
 }

@@ -133,7 +133,7 @@ fn checked<T: Rules>(object: &T, errors: &[FieldError]) -> Result<(), Status> {
 
 /// Guards that all owners are still the ones that are named.
 ///
-/// - Errors: an owner of a kind or with a uid that this cluster does not have.
+/// - Errors: an owner of a kind that is not known here, or with a uid that is not one of its name's in this cluster.
 fn owners(cluster_id: u64, key: &ObjectKey, meta: &ObjectMeta, mut txn: Txn) -> Result<Txn, Status> {
     for (n, owner) in meta.owner_references.iter().enumerate() {
         let path = format!("metadata.ownerReferences[{n}]");
@@ -141,13 +141,12 @@ fn owners(cluster_id: u64, key: &ObjectKey, meta: &ObjectMeta, mut txn: Txn) -> 
             let error = FieldError::invalid(format!("{path}.kind"), format!("{:?}", owner.kind), "no such kind");
             return Err(Status::invalid(key, &[error]));
         };
-        let Some(created) = keys::created_of(cluster_id, &owner.uid) else {
-            let error =
-                FieldError::invalid(format!("{path}.uid"), format!("{:?}", owner.uid), "no uid of this cluster");
+        let owner_key = ObjectKey::new(kind, &meta.namespace, &owner.name);
+        let Some(created) = keys::created_of(cluster_id, &owner_key, &owner.uid) else {
+            let error = FieldError::invalid(format!("{path}.uid"), format!("{:?}", owner.uid), "no uid of this owner");
             return Err(Status::invalid(key, &[error]));
         };
-        let owner = ObjectKey::new(kind, &meta.namespace, &owner.name);
-        txn = txn.guard(Guard::Alive { key: owner.to_string().into(), created });
+        txn = txn.guard(Guard::Alive { key: owner_key.to_string().into(), created });
     }
     Ok(txn)
 }

@@ -54,7 +54,7 @@ async fn an_object_is_made_read_changed_and_deleted() {
         (made.metadata.generation, made.spec.replicas, made.spec.strategy.r#type.as_str()),
         (1, Some(1), "RollingUpdate")
     );
-    assert_eq!(keys::created_of(CLUSTER, &made.metadata.uid), Some(made.created));
+    assert_eq!(keys::created_of(CLUSTER, &made.key(), &made.metadata.uid), Some(made.created));
     let read: Held<Deployment> = api.get("default", "web").await.expect("read");
     assert_eq!((&*read, read.modified), (&*made, made.modified));
 

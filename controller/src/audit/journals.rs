@@ -15,14 +15,14 @@ pub enum Line {
     Booted,
     /// A container is being started.
     Started {
-        /// The pod's namespace, name and uid: pods that are made in one transaction share the latter.
+        /// The pod's namespace, name and uid, or anything else that names its incarnation.
         pod: String,
         /// The container's name.
         container: String,
     },
     /// A container has stopped.
     Stopped {
-        /// The pod's namespace, name and uid: pods that are made in one transaction share the latter.
+        /// The pod's namespace, name and uid, or anything else that names its incarnation.
         pod: String,
         /// The container's name.
         container: String,

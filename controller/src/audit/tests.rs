@@ -18,8 +18,13 @@ fn store() -> (Memory, String) {
         json!({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "10"}}}),
     );
     put(&mut store, "replicasets/default/web", set(1, 1, 1));
-    let uid = keys::uid(CLUSTER, store.revision());
+    let uid = uid("replicasets/default/web", store.revision());
     (store, uid)
+}
+
+/// The uid of what was created at a revision.
+fn uid(key: &str, created: Revision) -> String {
+    keys::uid(CLUSTER, format!("{}{key}", keys::ROOT).as_bytes(), created)
 }
 
 fn set(replicas: i32, generation: i64, observed: i64) -> Value {
@@ -105,7 +110,7 @@ fn each_rule_is_seen_to_be_broken() {
             put(store, "_coord/election/scheduler", json!("two"));
             put(store, "_coord/alloc/n1", json!({"component": "scheduler", "token": token}));
         }),
-        ("S4", &|store, _| put(store, "pods/default/a", pod("a", "", "1", Some(&keys::uid(CLUSTER, 2))))),
+        ("S4", &|store, _| put(store, "pods/default/a", pod("a", "", "1", Some(&uid("replicasets/default/web", 2))))),
         ("S4", &|store, _| {
             put(
                 store,
@@ -181,7 +186,7 @@ fn more_pods_than_a_deployment_may_have_are_seen() {
         "spec": {"replicas": 4, "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
     });
     put(&mut store, "deployments/default/d", deployment);
-    let uid = keys::uid(CLUSTER, store.revision());
+    let uid = uid("deployments/default/d", store.revision());
     let set = |name: &str, replicas: i32| {
         let owner =
             json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": uid, "controller": true}]);
@@ -277,10 +282,10 @@ impl Rollout {
         let (store, _) = store();
         let mut rollout = Self { store, deployment: String::new(), set: String::new() };
         rollout.scale(4);
-        rollout.deployment = keys::uid(CLUSTER, rollout.store.revision());
+        rollout.deployment = uid("deployments/default/d", rollout.store.revision());
         let begin = rollout.set(4, 4, 0);
         put(&mut rollout.store, "replicasets/default/d-1", begin);
-        rollout.set = keys::uid(CLUSTER, rollout.store.revision());
+        rollout.set = uid("replicasets/default/d-1", rollout.store.revision());
         for n in 0..4 {
             rollout.ready(n, true);
         }

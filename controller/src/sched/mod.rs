@@ -467,7 +467,7 @@ fn keep(notes: &mut Vec<Note>, more: Vec<Note>) {
 }
 
 fn note(view: &View, key: &ObjectKey, item: &KeyValue, reason: &'static str, message: String) -> Note {
-    let uid = keys::uid(view.cluster_id(), item.created);
+    let uid = keys::uid(view.cluster_id(), &item.key, item.created);
     let about = About { key: key.clone(), uid, resource_version: item.modified.to_string() };
     Note { about: Some(about), is_warning: false, reason, message }
 }
