@@ -29,6 +29,16 @@ pub enum Line {
     },
 }
 
+/// A line as a file has it: whose it is, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The node.
+    pub node: String,
+    /// What happened on it.
+    #[serde(flatten)]
+    pub line: Line,
+}
+
 /// All journals: each node's lines in their order, nodes in any.
 #[derive(Clone, Debug, Default)]
 pub struct Journals {
@@ -108,5 +118,9 @@ mod tests {
         let text = r#"{"line":"started","pod":"u","container":"c"}"#;
         assert_eq!(serde_json::from_str::<Line>(text).expect("a line"), started("u"));
         assert_eq!(serde_json::to_string(&Line::Booted).expect("text"), r#"{"line":"booted"}"#);
+        let entry = Entry { node: "n".to_owned(), line: started("u") };
+        let text = serde_json::to_string(&entry).expect("text");
+        assert_eq!(text, r#"{"node":"n","line":"started","pod":"u","container":"c"}"#);
+        assert_eq!(serde_json::from_str::<Entry>(&text).expect("an entry"), entry);
     }
 }

@@ -29,6 +29,8 @@ static FAMILIES: [(&str, Type, &str); 22] = [
     ("mechi_control_cache_revision", Type::Gauge, "The revision of the copy."),
     ("mechi_control_fence_rejections_total", Type::Counter, "Transactions refused since another replica leads."),
     ("mechi_control_nodes", Type::Gauge, "Fake nodes that are registered."),
+    ("mechi_control_queue_audits_total", Type::Counter, "Looks at the scheduler's own queues."),
+    ("mechi_control_queue_findings_total", Type::Counter, "What was wrong with them."),
     ("mechi_control_reconcile_duration_seconds", Type::Histogram(SHORT), "Time to work out what a key needs."),
     ("mechi_control_reconcile_errors_total", Type::Counter, "Plans that were not written, by why."),
     ("mechi_control_relists_total", Type::Counter, "How often everything was listed again, by cause."),

@@ -1,7 +1,9 @@
 //! The scheduler as a role.
 
+use crate::limits::MEASURE_MS;
 use crate::metrics::Metrics;
 use crate::role::{Ask, Next, Role};
+use mechi_controller::audit::queues;
 use mechi_controller::control::Now;
 use mechi_controller::keys::ObjectKey;
 use mechi_controller::kv::{Error, KeyValue, Outcome, Revision};
@@ -17,13 +19,36 @@ pub(crate) struct Scheduler {
     token: Option<Revision>,
     /// Since when pods are seen to wait, and which incarnation.
     waits: BTreeMap<ObjectKey, (Revision, u64)>,
+    /// Whether it looks at its own queues, and when it last did.
+    audits: bool,
+    audited_ms: u64,
     metrics: Arc<Metrics>,
 }
 
 impl Scheduler {
     /// One that has seen nothing yet.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { core: Core::default(), token: None, waits: BTreeMap::new(), metrics }
+        let (core, waits) = (Core::default(), BTreeMap::new());
+        Self { core, token: None, waits, audits: false, audited_ms: 0, metrics }
+    }
+
+    /// Looks at its own queues as it works, once in [`MEASURE_MS`].
+    pub(crate) fn auditing(mut self, audits: bool) -> Self {
+        self.audits = audits;
+        self
+    }
+
+    /// S11: whoever waits is in one place. Nobody but this process can see it.
+    fn audit(&mut self, copy: &View, now: Now) {
+        if !self.audits || now.ms < self.audited_ms + MEASURE_MS {
+            return;
+        }
+        self.audited_ms = now.ms;
+        self.metrics.add("mechi_control_queue_audits_total", &[], 1.0);
+        for finding in queues::waiting(copy, &self.core) {
+            self.metrics.add("mechi_control_queue_findings_total", &[], 1.0);
+            tracing::error!(%finding, "a queue is not as it must be");
+        }
     }
 }
 
@@ -52,6 +77,7 @@ impl Role for Scheduler {
             }
         }
         self.core.told(copy, &told, now);
+        self.audit(copy, now);
     }
 
     fn begin(&mut self, _: &mut View, token: Revision) {
