@@ -8,7 +8,7 @@ use super::status::{FieldError, Status};
 use super::validate::Validate;
 use crate::keys::{self, Kind, ObjectKey};
 use crate::kv::{Guard, Revision, Txn};
-use crate::limits::OBJECT_BYTES_MAX;
+use crate::limits::{NAME_BEGIN_CHARS_MAX, OBJECT_BYTES_MAX};
 use crate::types::meta::ObjectMeta;
 use crate::types::node::{Namespace, Node};
 use crate::types::pod::Pod;
@@ -295,8 +295,14 @@ pub fn seen<T: Resource>(object: &Held<T>) -> Guard {
     Guard::Seen { key: object.key().to_string().into(), modified: object.modified }
 }
 
-/// The end of a name that was not chosen: five letters that depend on a number.
-pub fn suffix(number: u64) -> String {
+/// A name that was not chosen: as much of `begin` as Kubernetes takes, and five letters that depend on a number.
+pub fn generated(begin: &str, number: u64) -> String {
+    let begin: String = begin.chars().take(NAME_BEGIN_CHARS_MAX).collect();
+    format!("{begin}{}", suffix(number))
+}
+
+/// The end of a name that was not chosen.
+fn suffix(number: u64) -> String {
     // No vowels and nothing that looks like another: such names spell nothing.
     const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut rest = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number >> 29;

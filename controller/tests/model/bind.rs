@@ -336,7 +336,9 @@ impl Model for Bind {
                     state.requests.insert(Request { is_again: true, ..request });
                 }
             }
-            Action::Lose(request) => drop(state.requests.remove(&request)),
+            Action::Lose(request) => {
+                state.requests.remove(&request);
+            }
             Action::Edit(pod) => {
                 let pod = &mut state.objects.pods[pod as usize];
                 (pod.edits, pod.version) = (pod.edits + 1, pod.version + 1);

@@ -142,7 +142,10 @@ mod tests {
 
     /// A store with a Deployment of one pod, all as it should be, but for what `change` does to it.
     fn left(change: impl FnOnce(&mut BTreeMap<&'static str, Value>)) -> Vec<String> {
-        let owner = |kind: &str, name: &str, created: i64| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": keys::uid(CLUSTER, created), "controller": true}]);
+        let owner = |kind: Kind, name: &str, created: i64| {
+            let uid = keys::uid(CLUSTER, ObjectKey::new(kind, "default", name).to_string().as_bytes(), created);
+            json!([{"apiVersion": "apps/v1", "kind": kind.name(), "name": name, "uid": uid, "controller": true}])
+        };
         let template =
             json!({"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
         let ready = json!([{"type": "Ready", "status": "True"}]);
@@ -165,7 +168,7 @@ mod tests {
             json!({
                 "metadata": {
                     "name": "d-1-x", "namespace": "default", "labels": {"app": "d"},
-                    "ownerReferences": owner("ReplicaSet", "d-1", 8),
+                    "ownerReferences": owner(Kind::ReplicaSet, "d-1", 8),
                 },
                 "spec": {"nodeName": "n", "containers": [{"name": "app", "image": "app:1"}]},
                 "status": {"phase": "Running", "conditions": ready},
@@ -174,7 +177,7 @@ mod tests {
         items.insert(
             "replicasets/default/d-1",
             json!({
-                "metadata": {"name": "d-1", "namespace": "default", "ownerReferences": owner("Deployment", "d", 4)},
+                "metadata": {"name": "d-1", "namespace": "default", "ownerReferences": owner(Kind::Deployment, "d", 4)},
                 "spec": {"replicas": 1, "template": template},
             }),
         );

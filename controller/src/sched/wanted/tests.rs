@@ -41,7 +41,7 @@ fn the_pod_is_nominated_and_its_victims_are_told_why_they_go() {
     assert_eq!((why.status.as_str(), why.reason.as_str()), ("True", BY_SCHEDULER));
     assert_eq!(why.message, "default-scheduler: preempting to accommodate a higher priority pod");
     assert_eq!(high.status.nominated_node_name, "n1");
-    let uid = keys::uid(CLUSTER, wanted(&bench).created);
+    let uid = keys::uid(CLUSTER, key("high").to_string().as_bytes(), wanted(&bench).created);
     let said: Vec<_> = notes.iter().map(|note| (note.reason, note.message.clone())).collect();
     assert_eq!(said, [("Preempted", format!("Preempted by pod {uid} on node n1"))]);
 }
