@@ -37,6 +37,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A control plane over any etcd: it keeps pods, nodes, ReplicaSets and Deployments, and makes the world like them.
 #[derive(Parser, Debug)]
 #[command(name = "mechi-control", version, about)]
