@@ -8,7 +8,7 @@ mod world;
 #[path = "world/nodes.rs"]
 mod nodes;
 
-use mechi_controller::api::change::{Deletion, Half, attempt, suffix};
+use mechi_controller::api::change::{Deletion, Half, attempt, generated};
 use mechi_controller::audit::watch::Watcher;
 use mechi_controller::cache::{Cache, Feed};
 use mechi_controller::control::Note;
@@ -162,7 +162,7 @@ impl World {
         let spec = json!({"containers": [{"name": "c", "image": "1"}]});
         if self.ground.rng.below(2) == 0 {
             let Some(set) = self.ground.pick::<ReplicaSet>() else { return };
-            let name = format!("{}-{}", set.metadata.name, suffix(attempt(set.created, set.modified, 0)));
+            let name = generated(&format!("{}-", set.metadata.name), attempt(set.created, set.modified, 0));
             self.ground.say(|| format!("a user takes the name {name}"));
             self.ground.make::<Pod>(json!({"metadata": metadata(&name), "spec": spec}));
             if let Some(pod) = self.ground.held::<Pod>("a", &name) {
