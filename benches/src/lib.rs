@@ -1,6 +1,7 @@
 //! Measures Mechi beside etcd: load, processes, metrics, tables and plots. `README.md` says what and how.
 
 pub mod arguments;
+pub mod control;
 pub mod load;
 pub mod machine;
 pub mod metrics;

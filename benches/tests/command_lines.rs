@@ -64,3 +64,16 @@ fn bench_instructions_helps_and_refuses() {
     helps(instructions, &[], &["--mechi <PATH>", "[default: 2000]", "[default: target/instructions]", "valgrind"]);
     refuses(instructions, &[("--operations 0", "invalid value '0' for '--operations <N>': 0 is not in 1..=100000000")]);
 }
+
+#[test]
+fn bench_control_helps_and_refuses() {
+    let control = Path::new(env!("CARGO_BIN_EXE_control"));
+    helps(control, &[], &["--control <PATH>", "[default: 5]", "--members <N,...>", "[default: target/control]"]);
+    refuses(
+        control,
+        &[
+            ("--members 2", "invalid value '2' for '--members <N,...>'\n  [possible values: 1, 3]"),
+            ("--nodes 0", "invalid value '0' for '--nodes <N>': 0 is not in 1..=1000000"),
+        ],
+    );
+}

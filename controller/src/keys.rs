@@ -184,11 +184,13 @@ pub fn prefix_end(prefix: &str) -> Vec<u8> {
     end
 }
 
-/// The uid of the incarnation that was created at a revision: a UUID of version 8 that says so.
+/// The uid of the incarnation of a key that was created at a revision: a UUID of version 8 that says so.
 ///
 /// It is worked out, not stored: it can be neither forged nor used twice, and an owner's reference carries its own guard.
-pub fn uid(cluster_id: u64, created: Revision) -> String {
-    let high = cluster_id & !0xf000 | 0x8000;
+/// Its one half is a digest of the cluster and the key, since one transaction creates many objects at one revision; the
+/// other half is the revision.
+pub fn uid(cluster_id: u64, key: &[u8], created: Revision) -> String {
+    let high = digest(cluster_id, key) & !0xf000 | 0x8000;
     let low = created as u64 & (u64::MAX >> 2) | 1 << 63;
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
@@ -200,12 +202,22 @@ pub fn uid(cluster_id: u64, created: Revision) -> String {
     )
 }
 
-/// The revision at which the incarnation of this uid was created; `None` if it is no uid of this cluster's.
-pub fn created_of(cluster_id: u64, text: &str) -> Option<Revision> {
+/// Sixty-four bits of a cluster and a key: FNV-1a, and SplitMix64's last step, so that each bit hangs on all of them.
+fn digest(cluster_id: u64, key: &[u8]) -> u64 {
+    let byte = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let cluster = cluster_id.to_le_bytes();
+    let hash = cluster.iter().chain(key).fold(0xcbf2_9ce4_8422_2325, byte);
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+/// The revision at which the incarnation of this uid was created; `None` if it is no uid of this key in this cluster.
+pub fn created_of(cluster_id: u64, key: &ObjectKey, text: &str) -> Option<Revision> {
     let hex: String = text.chars().filter(|at| *at != '-').collect();
     let low = u64::from_str_radix(hex.get(16..)?, 16).ok()?;
     let created = (low & (u64::MAX >> 2)) as Revision;
-    (uid(cluster_id, created) == text).then_some(created)
+    (uid(cluster_id, key.to_string().as_bytes(), created) == text).then_some(created)
 }
 
 #[cfg(test)]
@@ -241,15 +253,23 @@ mod tests {
     #[test]
     fn a_uid_names_one_incarnation_in_one_cluster() {
         let (cluster, other) = (0x1234_5678_9abc_def0, 0x9abc_def0_1234_5678);
+        let (pod, beside) = (ObjectKey::new(Kind::Pod, "a", "web-1"), ObjectKey::new(Kind::Pod, "a", "web-2"));
         for created in [1, 77, 1 << 40, (1 << 62) - 1] {
-            let text = uid(cluster, created);
-            assert_eq!(created_of(cluster, &text), Some(created), "{text}");
-            assert_eq!(created_of(other, &text), None);
+            let text = uid(cluster, pod.to_string().as_bytes(), created);
+            assert_eq!(created_of(cluster, &pod, &text), Some(created), "{text}");
+            assert_eq!((created_of(other, &pod, &text), created_of(cluster, &beside, &text)), (None, None));
             assert_eq!((text.len(), &text[14..15]), (36, "8"));
             assert!("89ab".contains(&text[19..20]), "{text}");
         }
         for text in ["", "x", "12345678-9abc-8ef0-8000-00000000000g", "12345678-9abc-8ef0-8000-0000000000"] {
-            assert_eq!(created_of(cluster, text), None, "{text}");
+            assert_eq!(created_of(cluster, &pod, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_created_in_one_transaction_has_uids_of_its_own() {
+        let key = |n: usize| ObjectKey::new(Kind::Pod, "a", &format!("web-{n}")).to_string();
+        let uids: std::collections::BTreeSet<String> = (0..10_000).map(|n| uid(7, key(n).as_bytes(), 77)).collect();
+        assert_eq!(uids.len(), 10_000);
     }
 }

@@ -9,8 +9,20 @@ pub const TXN_BYTES_MAX: usize = 1_400_000;
 /// Revisions with changes that one batch of a watch tells.
 pub const WATCH_BATCH_REVISIONS_MAX: usize = 1_000;
 
-/// Bytes that an object may have: etcd's own limit of a request.
-pub const OBJECT_BYTES_MAX: usize = 1_572_864;
+/// Bytes that an object may have to be made or changed: controllers write it in one transaction with another one of its size,
+/// a Deployment with a ReplicaSet, a ReplicaSet with a pod.
+pub const OBJECT_BYTES_MAX: usize = 640 << 10;
+
+/// What a controller adds to two objects that it writes at once, at most: owners, labels, conditions, keys.
+pub const OBJECTS_APART_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(2 * OBJECT_BYTES_MAX + OBJECTS_APART_BYTES_MAX <= TXN_BYTES_MAX);
+
+/// Bytes of an object that is read: etcd's own limit of a request, since others may have written it.
+pub const READ_BYTES_MAX: usize = 1_572_864;
+
+/// Characters of a name that is not chosen, without its last five: what Kubernetes leaves of its beginning.
+pub const NAME_BEGIN_CHARS_MAX: usize = 58;
 
 /// How deep lists and objects may be within each other.
 pub const OBJECT_DEPTH_MAX: usize = 64;
@@ -51,8 +63,15 @@ pub const ORPHANS_BATCH_MAX: usize = 50;
 /// Old ReplicaSets that one transaction takes away.
 pub const HISTORY_BATCH_MAX: usize = 20;
 
+/// Guards of a Deployment's step beyond which ReplicaSets that are long done with are not relied on.
+pub const HISTORY_GUARDS_MAX: usize = 100;
+
 /// Pods that one transaction binds: a guard for each, one for each node, and the fence.
 pub const BINDS_MAX: usize = 63;
+
+/// Pods that one transaction tells to go so that another one fits: it has a guard and a write for each, and those of the
+/// other pod, of the node's placements, and of the fence.
+pub const VICTIMS_MAX: usize = 100;
 
 /// Transactions that are on their way at once.
 pub const FLIGHTS_MAX: usize = 8;

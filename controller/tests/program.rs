@@ -31,6 +31,7 @@ fn words_that_cannot_be_meant_are_refused_with_a_reason() {
     refuses(&["nodes", "--cpu", "4 cores"], 2, "invalid value '4 cores' for '--cpu");
     refuses(&["nodes", "--memory=-1Gi"], 2, "it is negative");
     refuses(&["nodes", "--script", "ready=soon"], 2, "\"ready=soon\" is no stage of a script");
+    refuses(&["nodes", "--journal"], 2, "a value is required for '--journal <FILE>'");
     refuses(&["demo", "--pods", "50001"], 2, "50001 is not in 0..=50000");
 }
 
@@ -42,6 +43,7 @@ fn metrics_are_for_this_machine_alone() {
 
 #[test]
 fn files_that_are_not_there_are_named() {
+    refuses(&["nodes", "--journal", "/nonexistent/journal"], 1, "open the journal /nonexistent/journal");
     refuses(&["audit", "--cacert", "/nonexistent/ca.pem"], 1, "read /nonexistent/ca.pem");
     refuses(&["run", "--user", "u", "--password-file", "/nonexistent/password"], 1, "read /nonexistent/password");
 }

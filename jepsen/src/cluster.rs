@@ -78,6 +78,8 @@ pub struct Gear {
     pub store: bool,
     /// A short log, so that there are snapshots.
     pub snapshots: bool,
+    /// Flags as users have them: without those that make happen within a run what happens seldom.
+    pub plain: bool,
 }
 
 impl Gear {
@@ -88,10 +90,14 @@ impl Gear {
             small_disks: self.small_disks || other.small_disks,
             store: self.store || other.store,
             snapshots: self.snapshots || other.snapshots,
+            plain: self.plain || other.plain,
         }
     }
 
     fn flags(self, kind: Kind) -> Vec<&'static str> {
+        if self.plain {
+            return vec![];
+        }
         let mut flags = match kind {
             Kind::Mechi => vec!["--watch-progress-notify-interval=200ms"],
             // As etcd's own robustness tests have it: what happens seldom is to happen within a run.

@@ -2,7 +2,8 @@
 //!
 //! In reading order: what runs ([`cluster`], [`proxy`], [`shim`]), what clients do ([`workload`] over
 //! [`client`] and [`watcher`], written down by [`recorder`]), the harm ([`nemesis`]), one run of all of it ([`cell`]),
-//! the judgement ([`resolve`], [`judge`]), many runs ([`matrix`]), and what a person reads of them ([`report`]).
+//! the judgement ([`resolve`], [`judge`]), many runs ([`matrix`]), and what a person reads of them ([`report`]). The
+//! same cluster under the control plane's processes is [`control`].
 
 pub mod limits;
 pub mod cluster;
@@ -19,3 +20,4 @@ pub mod judge;
 pub mod cell;
 pub mod matrix;
 pub mod report;
+pub mod control;

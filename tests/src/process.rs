@@ -172,28 +172,12 @@ impl Server {
 
     /// Sends a signal.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let child = self.child.as_ref().context("the server does not run")?;
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status()?;
-        ensure!(status.success(), "kill -{signal} failed");
-        Ok(())
+        send_signal(self.pid().context("the server does not run")?, signal)
     }
 
     /// SIGSTOP, and waits until every thread stands still: what is sent after that is not looked at.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(19)?;
-        let tasks = format!("/proc/{}/task", self.pid().context("the server does not run")?);
-        let deadline = Instant::now() + ANSWER_MAX;
-        let stands = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['T', 't']));
-        loop {
-            let stats =
-                std::fs::read_dir(&tasks)?.flatten().map(|task| std::fs::read_to_string(task.path().join("stat")));
-            // A thread that has ended meanwhile does nothing either.
-            if stats.flatten().all(stands) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "the server does not stand still");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        freeze(self.pid().context("the server does not run")?)
     }
 
     /// kill -9, and waits until the process is gone.
@@ -229,6 +213,30 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.kill();
+    }
+}
+
+/// Sends a signal to a process that the caller has started and not waited for yet.
+pub fn send_signal(pid: u32, signal: i32) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status()?;
+    ensure!(status.success(), "kill -{signal} failed");
+    Ok(())
+}
+
+/// SIGSTOP to such a process, and waits until every thread stands still: what is sent after that is not looked at.
+pub fn freeze(pid: u32) -> Result<()> {
+    send_signal(pid, 19)?;
+    let tasks = format!("/proc/{pid}/task");
+    let deadline = Instant::now() + ANSWER_MAX;
+    let stands = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['T', 't']));
+    loop {
+        let stats = std::fs::read_dir(&tasks)?.flatten().map(|task| std::fs::read_to_string(task.path().join("stat")));
+        // A thread that has ended meanwhile does nothing either.
+        if stats.flatten().all(stands) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the process does not stand still");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -8,7 +8,7 @@ use super::status::{FieldError, Status};
 use super::validate::Validate;
 use crate::keys::{self, Kind, ObjectKey};
 use crate::kv::{Guard, Revision, Txn};
-use crate::limits::OBJECT_BYTES_MAX;
+use crate::limits::{NAME_BEGIN_CHARS_MAX, OBJECT_BYTES_MAX};
 use crate::types::meta::ObjectMeta;
 use crate::types::node::{Namespace, Node};
 use crate::types::pod::Pod;
@@ -133,7 +133,7 @@ fn checked<T: Rules>(object: &T, errors: &[FieldError]) -> Result<(), Status> {
 
 /// Guards that all owners are still the ones that are named.
 ///
-/// - Errors: an owner of a kind or with a uid that this cluster does not have.
+/// - Errors: an owner of a kind that is not known here, or with a uid that is not one of its name's in this cluster.
 fn owners(cluster_id: u64, key: &ObjectKey, meta: &ObjectMeta, mut txn: Txn) -> Result<Txn, Status> {
     for (n, owner) in meta.owner_references.iter().enumerate() {
         let path = format!("metadata.ownerReferences[{n}]");
@@ -141,13 +141,12 @@ fn owners(cluster_id: u64, key: &ObjectKey, meta: &ObjectMeta, mut txn: Txn) -> 
             let error = FieldError::invalid(format!("{path}.kind"), format!("{:?}", owner.kind), "no such kind");
             return Err(Status::invalid(key, &[error]));
         };
-        let Some(created) = keys::created_of(cluster_id, &owner.uid) else {
-            let error =
-                FieldError::invalid(format!("{path}.uid"), format!("{:?}", owner.uid), "no uid of this cluster");
+        let owner_key = ObjectKey::new(kind, &meta.namespace, &owner.name);
+        let Some(created) = keys::created_of(cluster_id, &owner_key, &owner.uid) else {
+            let error = FieldError::invalid(format!("{path}.uid"), format!("{:?}", owner.uid), "no uid of this owner");
             return Err(Status::invalid(key, &[error]));
         };
-        let owner = ObjectKey::new(kind, &meta.namespace, &owner.name);
-        txn = txn.guard(Guard::Alive { key: owner.to_string().into(), created });
+        txn = txn.guard(Guard::Alive { key: owner_key.to_string().into(), created });
     }
     Ok(txn)
 }
@@ -296,8 +295,14 @@ pub fn seen<T: Resource>(object: &Held<T>) -> Guard {
     Guard::Seen { key: object.key().to_string().into(), modified: object.modified }
 }
 
-/// The end of a name that was not chosen: five letters that depend on a number.
-pub fn suffix(number: u64) -> String {
+/// A name that was not chosen: as much of `begin` as Kubernetes takes, and five letters that depend on a number.
+pub fn generated(begin: &str, number: u64) -> String {
+    let begin: String = begin.chars().take(NAME_BEGIN_CHARS_MAX).collect();
+    format!("{begin}{}", suffix(number))
+}
+
+/// The end of a name that was not chosen.
+fn suffix(number: u64) -> String {
     // No vowels and nothing that looks like another: such names spell nothing.
     const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut rest = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number >> 29;

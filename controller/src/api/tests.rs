@@ -54,7 +54,7 @@ async fn an_object_is_made_read_changed_and_deleted() {
         (made.metadata.generation, made.spec.replicas, made.spec.strategy.r#type.as_str()),
         (1, Some(1), "RollingUpdate")
     );
-    assert_eq!(keys::created_of(CLUSTER, &made.metadata.uid), Some(made.created));
+    assert_eq!(keys::created_of(CLUSTER, &made.key(), &made.metadata.uid), Some(made.created));
     let read: Held<Deployment> = api.get("default", "web").await.expect("read");
     assert_eq!((&*read, read.modified), (&*made, made.modified));
 
@@ -130,13 +130,14 @@ async fn bad_objects_are_refused_in_kubernetes_words_and_nothing_is_written() {
     let quantity = read::<Pod>(quantity.to_string().as_bytes(), true).expect_err("no amount");
     assert!(quantity.message.contains("quantities must match the regular expression"), "{quantity}");
 
-    let many = json!({"metadata": {"name": "Bad_Name", "namespace": "default"}, "spec": {"containers": [
-        {"name": "c", "image": "i"}, {"name": "c"}]}});
+    let many = json!({"metadata": {"name": "Bad_Name", "namespace": "default"}, "spec": {"preemptionPolicy": "Sometimes",
+        "containers": [{"name": "c", "image": "i"}, {"name": "c"}]}});
     let many = api.create(object::<Pod>(many), NOW).await.expect_err("several errors");
     for part in [
         "Pod \"Bad_Name\" is invalid: [metadata.name: Invalid value",
         "spec.containers[1].image: Required value",
         "spec.containers[1].name: Duplicate value: \"c\"",
+        "spec.preemptionPolicy: Unsupported value: \"Sometimes\": supported values: \"PreemptLowerPriority\", \"Never\"",
     ] {
         assert!(many.message.contains(part), "{many}");
     }

@@ -248,6 +248,10 @@ fn pod_spec(path: &str, spec: &PodSpec, errors: &mut Vec<FieldError>) {
     if let Some(seconds) = spec.termination_grace_period_seconds.filter(|seconds| *seconds < 0) {
         errors.push(FieldError::invalid(format!("{path}.terminationGracePeriodSeconds"), seconds, NOT_NEGATIVE));
     }
+    if !matches!(spec.preemption_policy.as_str(), "" | "PreemptLowerPriority" | "Never") {
+        let known = ["PreemptLowerPriority", "Never"];
+        errors.push(FieldError::unsupported(format!("{path}.preemptionPolicy"), &spec.preemption_policy, &known));
+    }
     names::labels(&format!("{path}.nodeSelector"), &spec.node_selector, errors);
     tolerations(&format!("{path}.tolerations"), &spec.tolerations, errors);
     let required = spec.affinity.iter().filter_map(|affinity| affinity.node_affinity.as_ref());

@@ -15,18 +15,28 @@ pub enum Line {
     Booted,
     /// A container is being started.
     Started {
-        /// The pod's namespace, name and uid: pods that are made in one transaction share the latter.
+        /// The pod's namespace, name and uid, or anything else that names its incarnation.
         pod: String,
         /// The container's name.
         container: String,
     },
     /// A container has stopped.
     Stopped {
-        /// The pod's namespace, name and uid: pods that are made in one transaction share the latter.
+        /// The pod's namespace, name and uid, or anything else that names its incarnation.
         pod: String,
         /// The container's name.
         container: String,
     },
+}
+
+/// A line as a file has it: whose it is, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The node.
+    pub node: String,
+    /// What happened on it.
+    #[serde(flatten)]
+    pub line: Line,
 }
 
 /// All journals: each node's lines in their order, nodes in any.
@@ -108,5 +118,9 @@ mod tests {
         let text = r#"{"line":"started","pod":"u","container":"c"}"#;
         assert_eq!(serde_json::from_str::<Line>(text).expect("a line"), started("u"));
         assert_eq!(serde_json::to_string(&Line::Booted).expect("text"), r#"{"line":"booted"}"#);
+        let entry = Entry { node: "n".to_owned(), line: started("u") };
+        let text = serde_json::to_string(&entry).expect("text");
+        assert_eq!(text, r#"{"node":"n","line":"started","pod":"u","container":"c"}"#);
+        assert_eq!(serde_json::from_str::<Entry>(&text).expect("an entry"), entry);
     }
 }

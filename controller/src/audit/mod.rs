@@ -1,12 +1,13 @@
 //! The auditor: replays the store's history and looks at every revision for what must never be.
 //!
 //! It knows nothing of who wrote what and trusts nobody: it has the history alone, which is the same for everybody. `rules`
-//! has one function for each kind of statement, `nodes` those about nodes, `rollouts` what needs a memory of pods; here is
-//! what feeds them. Three statements are not about the store alone and have auditors of their own: `watch` (what watchers
+//! has one function for each kind of statement, `nodes` those about nodes, `preemptions` the one about pods that go for
+//! others, `rollouts` what needs a memory of pods; here is what feeds them. Three statements are not about the store alone and have auditors of their own: `watch` (what watchers
 //! were told), `journals` (what nodes ran) and `queues` (who waits in a scheduler).
 
 mod rules;
 mod nodes;
+mod preemptions;
 mod rollouts;
 pub mod watch;
 pub mod journals;
@@ -88,6 +89,7 @@ impl Auditor {
         rules::placements(&self.cache, &before, &changes, &mut found);
         rules::owners(&self.cache, &changes, &mut found);
         nodes::look(&self.cache, &before, &changes, &mut found);
+        preemptions::look(&changes, &mut found);
         self.rollouts.see(&self.cache, &changes, &mut found);
         for (rule, key, text) in found {
             if self.findings.len() < FINDINGS_MAX {

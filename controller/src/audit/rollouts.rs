@@ -9,7 +9,7 @@
 use super::rules::Found;
 use crate::cache::{Cache, Cached as _, Changes, Object};
 use crate::control::deployment::bounds;
-use crate::keys::{Kind, ObjectKey, created_of};
+use crate::keys::{Kind, ObjectKey};
 use crate::kv::Revision;
 use crate::types::pod::Pod;
 use crate::types::resource::Resource as _;
@@ -58,7 +58,7 @@ struct Happened {
 fn share(cache: &Cache, object: Option<&Object>) -> Option<(Revision, bool)> {
     let pod = object.and_then(Pod::of).filter(|pod| pod.is_active())?;
     let owner = pod.metadata.controller().filter(|owner| owner.kind == Kind::ReplicaSet.name())?;
-    Some((created_of(cache.cluster(), &owner.uid)?, pod.is_ready()))
+    Some((owner.created(cache.cluster(), &pod.metadata.namespace)?, pod.is_ready()))
 }
 
 /// The Deployment that manages a ReplicaSet.

@@ -18,8 +18,13 @@ fn store() -> (Memory, String) {
         json!({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "10"}}}),
     );
     put(&mut store, "replicasets/default/web", set(1, 1, 1));
-    let uid = keys::uid(CLUSTER, store.revision());
+    let uid = uid("replicasets/default/web", store.revision());
     (store, uid)
+}
+
+/// The uid of what was created at a revision.
+fn uid(key: &str, created: Revision) -> String {
+    keys::uid(CLUSTER, format!("{}{key}", keys::ROOT).as_bytes(), created)
 }
 
 fn set(replicas: i32, generation: i64, observed: i64) -> Value {
@@ -105,7 +110,7 @@ fn each_rule_is_seen_to_be_broken() {
             put(store, "_coord/election/scheduler", json!("two"));
             put(store, "_coord/alloc/n1", json!({"component": "scheduler", "token": token}));
         }),
-        ("S4", &|store, _| put(store, "pods/default/a", pod("a", "", "1", Some(&keys::uid(CLUSTER, 2))))),
+        ("S4", &|store, _| put(store, "pods/default/a", pod("a", "", "1", Some(&uid("replicasets/default/web", 2))))),
         ("S4", &|store, _| {
             put(
                 store,
@@ -149,6 +154,30 @@ fn each_rule_is_seen_to_be_broken() {
     }
 }
 
+/// One step: `a` has to go from its node, and `b`, which has this priority, is nominated for a node.
+fn preempts(store: &mut Memory, priority: i32, nominated: &str) {
+    bound(store, "a", "n1", "1");
+    put(store, "pods/default/b", pod("b", "", "1", None));
+    let (mut victim, mut other) = (pod("a", "n1", "1", None), pod("b", "", "1", None));
+    victim["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let why = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"});
+    victim["status"] = json!({"conditions": [why]});
+    other["spec"]["priority"] = json!(priority);
+    other["status"] = json!({"nominatedNodeName": nominated});
+    let key = |name: &str| format!("{}pods/default/{name}", keys::ROOT);
+    let step = Txn::new().put(key("a"), victim.to_string()).put(key("b"), other.to_string());
+    store.txn(&step).expect("written");
+}
+
+#[test]
+fn whoever_goes_for_nobody_more_urgent_is_seen() {
+    for (priority, nominated, findings) in [(1, "n1", 0), (0, "n1", 1), (1, "n2", 1), (1, "", 1)] {
+        let (mut store, _) = store();
+        preempts(&mut store, priority, nominated);
+        assert_eq!(broken(&store), vec!["S13"; findings], "priority {priority}, nominated for {nominated:?}");
+    }
+}
+
 #[test]
 fn more_pods_than_a_deployment_may_have_are_seen() {
     let (mut store, _) = store();
@@ -157,7 +186,7 @@ fn more_pods_than_a_deployment_may_have_are_seen() {
         "spec": {"replicas": 4, "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
     });
     put(&mut store, "deployments/default/d", deployment);
-    let uid = keys::uid(CLUSTER, store.revision());
+    let uid = uid("deployments/default/d", store.revision());
     let set = |name: &str, replicas: i32| {
         let owner =
             json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": uid, "controller": true}]);
@@ -253,10 +282,10 @@ impl Rollout {
         let (store, _) = store();
         let mut rollout = Self { store, deployment: String::new(), set: String::new() };
         rollout.scale(4);
-        rollout.deployment = keys::uid(CLUSTER, rollout.store.revision());
+        rollout.deployment = uid("deployments/default/d", rollout.store.revision());
         let begin = rollout.set(4, 4, 0);
         put(&mut rollout.store, "replicasets/default/d-1", begin);
-        rollout.set = keys::uid(CLUSTER, rollout.store.revision());
+        rollout.set = uid("replicasets/default/d-1", rollout.store.revision());
         for n in 0..4 {
             rollout.ready(n, true);
         }

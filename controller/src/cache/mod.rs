@@ -9,7 +9,7 @@ mod feed;
 
 pub use feed::{Ask, Feed, Mirror};
 
-use crate::keys::{Coord, Kind, ObjectKey, created_of};
+use crate::keys::{Coord, Kind, ObjectKey};
 use crate::kv::{Batch, Event, KeyValue, Revision};
 use crate::types::node::{Namespace, Node};
 use crate::types::pod::Pod;
@@ -213,7 +213,7 @@ impl Cache {
     fn index(&mut self, key: &ObjectKey, object: Option<&Object>, enter: bool) {
         let Some(object) = object else { return };
         let owners = object.meta().into_iter().flat_map(|meta| &meta.owner_references);
-        for owner in owners.filter_map(|owner| created_of(self.cluster_id, &owner.uid)) {
+        for owner in owners.filter_map(|owner| owner.created(self.cluster_id, &key.namespace)) {
             change(&mut self.by_owner, owner, key, enter);
         }
         if let Some(pod) = Pod::of(object)

@@ -9,8 +9,11 @@ use crate::{keys, kv};
 const CLUSTER: u64 = 0xfeed_beef_0123_4567;
 
 fn pod(namespace: &str, name: &str, node: &str, owner: Option<Revision>) -> Pod {
+    let set = ObjectKey::new(Kind::ReplicaSet, namespace, "web");
     let owner = owner.map(|created| OwnerReference {
-        uid: keys::uid(CLUSTER, created),
+        kind: set.kind.name().to_owned(),
+        name: set.name.clone(),
+        uid: keys::uid(CLUSTER, set.to_string().as_bytes(), created),
         controller: true,
         ..Default::default()
     });
@@ -80,7 +83,7 @@ fn indexes_follow_their_objects() {
     assert_eq!((cache.all::<Pod>().count(), cache.all::<Node>().count()), (3, 0));
     let one = cache.get::<Pod>("a", "one").expect("is there");
     assert_eq!((one.created, one.metadata.resource_version.as_str()), (2, "2"));
-    assert_eq!(keys::created_of(CLUSTER, &one.metadata.uid), Some(2));
+    assert_eq!(keys::created_of(CLUSTER, &one.key(), &one.metadata.uid), Some(2));
 
     put(&mut store, &pod("a", "one", "n2", None));
     store.txn(&Txn::new().delete("/registry/pods/a/two")).expect("written");

@@ -3,7 +3,7 @@
 use super::{Now, Plan};
 use crate::api::change::{Deletion, ORPHAN, delete, seen};
 use crate::cache::{Cache, Cached, Object};
-use crate::keys::{Kind, ObjectKey, created_of};
+use crate::keys::ObjectKey;
 use crate::kv::{Guard, Txn};
 use crate::limits::ORPHANS_BATCH_MAX;
 use crate::types::meta::OwnerReference;
@@ -47,14 +47,14 @@ fn look<T: Cached + crate::api::change::Rules>(cache: &Cache, object: &Held<T>, 
 }
 
 fn owner_key<T: Resource>(object: &Held<T>, owner: &OwnerReference) -> Option<ObjectKey> {
-    Some(ObjectKey::new(Kind::of_name(&owner.kind)?, &object.meta().namespace, &owner.name))
+    owner.key(&object.meta().namespace)
 }
 
 /// Whether an owner is the one that is named. One of a kind that is not known here counts: it is not ours to judge.
 fn is_there<T: Resource>(cache: &Cache, object: &Held<T>, owner: &OwnerReference) -> bool {
     let Some(key) = owner_key(object, owner) else { return true };
     let found = cache.object(&key).map(Object::created);
-    found.is_some() && found == created_of(cache.cluster(), &owner.uid)
+    found.is_some() && found == owner.created(cache.cluster(), &object.meta().namespace)
 }
 
 /// Lets go of dependents, and of the finalizer once there are none.

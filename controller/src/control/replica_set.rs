@@ -4,7 +4,7 @@
 //! that act at once, on whatever they believe, cannot make one pod too many.
 
 use super::{Now, Plan};
-use crate::api::change::{alive, attempt, seen, suffix};
+use crate::api::change::{alive, attempt, generated, seen};
 use crate::api::defaults::Defaults as _;
 use crate::cache::Cache;
 use crate::keys::{Kind, ObjectKey};
@@ -17,6 +17,10 @@ use crate::types::resource::{Held, Resource as _};
 use crate::types::time::Time;
 use crate::types::workload::{ReplicaSet, ReplicaSetStatus};
 use std::collections::BTreeMap;
+
+/// The condition of one that cannot make its pods, and its reason.
+pub(super) const REPLICA_FAILURE: &str = "ReplicaFailure";
+const FAILED_CREATE: &str = "FailedCreate";
 
 /// Works out what a ReplicaSet needs.
 pub fn reconcile(cache: &Cache, key: &ObjectKey, now: Now) -> Plan {
@@ -113,7 +117,8 @@ fn create(cache: &Cache, set: &Held<ReplicaSet>, active: &[&Held<Pod>], missing:
     };
     let mut txn = Txn::new().guard(seen(namespace));
     let mut made = Vec::new();
-    let names = (0..).map(|n| format!("{}-{}", set.metadata.name, suffix(attempt(set.created, set.modified, n))));
+    let begin = format!("{}-", set.metadata.name);
+    let names = (0..).map(|n| generated(&begin, attempt(set.created, set.modified, n)));
     // A name that somebody else took is passed over, or it would be tried for ever.
     let free = names.take(10 * REPLICA_BATCH_MAX).filter(|name| cache.object(&pod_key(set, name)).is_none());
     for name in free.take(missing.min(REPLICA_BATCH_MAX)) {
@@ -129,14 +134,32 @@ fn create(cache: &Cache, set: &Held<ReplicaSet>, active: &[&Held<Pod>], missing:
         made.push(pod.metadata.name.clone());
         txn = txn.and(more);
     }
+    let mut status = status(set, active, made.len() as i32, now, plan);
     if made.is_empty() {
+        let why = "no transaction holds a pod beside its ReplicaSet, or no name is free";
+        fail(&mut status, why, now.time);
+        if status != set.status {
+            plan.txns.push(touch(set, status, Txn::new()));
+            plan.note(true, FAILED_CREATE, format!("Error creating: {why}"));
+        }
         return;
     }
-    let status = status(set, active, made.len() as i32, now, plan);
     plan.txns.push(touch(set, status, txn));
     for name in made {
         plan.note(false, "SuccessfulCreate", format!("Created pod: {name}"));
     }
+}
+
+/// Says that no pod can be made.
+fn fail(status: &mut ReplicaSetStatus, why: &str, now: Time) {
+    let condition = Condition {
+        r#type: REPLICA_FAILURE.to_owned(),
+        status: "True".to_owned(),
+        reason: FAILED_CREATE.to_owned(),
+        message: why.to_owned(),
+        ..Default::default()
+    };
+    set_condition(&mut status.conditions, condition, now);
 }
 
 fn pod_key(set: &Held<ReplicaSet>, name: &str) -> ObjectKey {
@@ -244,11 +267,14 @@ fn status(set: &ReplicaSet, active: &[&Held<Pod>], more: i32, now: Now, plan: &m
         extra: set.status.extra.clone(),
     };
     let failed =
-        status.conditions.iter().any(|condition| condition.r#type == "ReplicaFailure" && condition.status == "True");
+        status.conditions.iter().any(|condition| condition.r#type == REPLICA_FAILURE && condition.status == "True");
     if failed && more > 0 {
         let condition =
-            Condition { r#type: "ReplicaFailure".to_owned(), status: "False".to_owned(), ..Default::default() };
+            Condition { r#type: REPLICA_FAILURE.to_owned(), status: "False".to_owned(), ..Default::default() };
         set_condition(&mut status.conditions, condition, now.time);
     }
     status
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Fake nodes, thousands in one process: each registers, is heard of, and takes the pods that are bound to it through the
 //! stages of a script. All share one copy of the store, and what they write is written in batches.
 //!
-//! In reading order: `script` (what becomes of pods, and when), `pod` and `node` (what is written of each), and the fleet here, which
-//! looks at whatever changed or is due. Nothing but the times of stages is remembered: what a node has to do next is seen
+//! In reading order: `script` (what becomes of pods, and when), `pod` and `node` (what is written of each), `journal` (what an agent
+//! would write down), and the fleet here, which looks at whatever changed or is due. Nothing but the times of stages is remembered: what a node has to do next is seen
 //! from the pod, so that a fleet which is started anew goes on with the pods that it finds.
 //!
 //! Nodes share leases, [`NODES_PER_LEASE`] each: a heartbeat is a key under a lease as with any node, and those of one process live
@@ -11,7 +11,9 @@
 pub mod script;
 mod node;
 mod pod;
+mod journal;
 
+use crate::audit::journals::Entry;
 use crate::cache::{Cache, Changes, Mirror as _};
 use crate::control::Now;
 use crate::keys::{Coord, Kind, ObjectKey};
@@ -21,6 +23,7 @@ use crate::queue::{Priority, Queue};
 use crate::types::node::Node;
 use crate::types::pod::{Pod, Resources};
 use crate::types::resource::Held;
+use journal::Journal;
 use pod::Stage;
 use script::Script;
 use std::collections::BTreeMap;
@@ -95,6 +98,8 @@ pub struct Fleet {
     flights: BTreeMap<u64, Flight>,
     next_flight: u64,
     counters: Counters,
+    /// Kept only for whoever takes its lines away.
+    journal: Option<Journal>,
 }
 
 impl Fleet {
@@ -104,6 +109,31 @@ impl Fleet {
         let members: BTreeMap<String, Member> = names.into_iter().enumerate().map(member).collect();
         let leases = vec![None; members.len().div_ceil(NODES_PER_LEASE)];
         Self { make, members, leases, ..Self::default() }
+    }
+
+    /// Writes down what its containers do, for whoever takes it ([`Fleet::take_journal`]) before what is planned is written.
+    pub fn with_journal(mut self) -> Self {
+        let mut journal = Journal::default();
+        journal.booted(self.members.keys());
+        self.journal = Some(journal);
+        self
+    }
+
+    /// What its containers did since it was last asked; nothing without [`Fleet::with_journal`].
+    pub fn take_journal(&mut self) -> Vec<Entry> {
+        self.journal.as_mut().map(Journal::take).unwrap_or_default()
+    }
+
+    fn starts(&mut self, key: &ObjectKey, pod: &Held<Pod>) {
+        if let Some(journal) = &mut self.journal {
+            journal.starts(key, pod);
+        }
+    }
+
+    fn stopped(&mut self, key: &ObjectKey) {
+        if let Some(journal) = &mut self.journal {
+            journal.stopped(key);
+        }
     }
 
     /// Leases that the fleet needs, each kept alive for [`HEARTBEAT_TTL_MS`] again and again.
@@ -129,6 +159,7 @@ impl Fleet {
                 }
                 Kind::Pod => {
                     self.timers.remove(&change.key);
+                    self.stopped(&change.key);
                 }
                 Kind::Node => self.node(&change.key.name),
                 _ => {}
@@ -208,6 +239,7 @@ impl Fleet {
         let pod = cache.get::<Pod>(&key.namespace, &key.name);
         let Some(pod) = pod.filter(|pod| self.members.contains_key(&pod.spec.node_name)) else {
             self.timers.remove(key);
+            self.stopped(key);
             return Look::Nothing;
         };
         let own = pod.metadata.annotations.get(script::ANNOTATION);
@@ -215,10 +247,20 @@ impl Fleet {
             Ok(script) => script,
             Err(_) if pod.metadata.is_going() => self.make.script,
             Err(_) if pod.is_over() => return Look::Nothing,
-            Err(why) => return pod::refuse(pod, &why.to_string(), now.time).map_or(Look::Nothing, Look::Write),
+            Err(why) => {
+                self.stopped(key);
+                return pod::refuse(pod, &why.to_string(), now.time).map_or(Look::Nothing, Look::Write);
+            }
         };
+        // Whatever this process did not start itself runs since it was found running.
+        if pod::runs(pod) && !self.timers.contains_key(key) {
+            self.starts(key, pod);
+        }
         let Some((stage, wait_ms)) = pod::next(pod, pod.created, &script) else {
             self.timers.remove(key);
+            if pod.is_over() {
+                self.stopped(key);
+            }
             return Look::Nothing;
         };
         let timer = self.timers.get(key).filter(|timer| timer.created == pod.created && timer.stage == stage);
@@ -228,6 +270,10 @@ impl Fleet {
         }
         if due_ms > now.ms {
             return Look::Later(due_ms);
+        }
+        match stage {
+            Stage::Start | Stage::BecomeReady => self.starts(key, pod),
+            Stage::Fail | Stage::Crash | Stage::Go => self.stopped(key),
         }
         pod::play(stage, pod, &script, now.time).map_or(Look::Nothing, Look::Write)
     }

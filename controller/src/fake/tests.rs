@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::change::{self, Deletion};
 use crate::api::read;
+use crate::audit::journals::Journals;
 use crate::cache::{Ask, Feed};
 use crate::keys;
 use crate::kv::memory::Memory;
@@ -209,4 +210,38 @@ fn one_pod_that_somebody_changed_meanwhile_does_not_hold_up_the_others() {
     world.pass(100);
     assert_eq!(world.phase("p6"), ("Running".to_owned(), true, 0));
     assert_eq!(world.phase("p7"), ("Running".to_owned(), false, 0));
+}
+
+#[test]
+fn the_journal_has_a_line_before_each_start_and_after_each_end() {
+    let mut world = World::new(2, "start=100ms,ready=0ms,stop=100ms");
+    world.fleet = std::mem::take(&mut world.fleet).with_journal();
+    let mut journals = Journals::default();
+    let mut runs = |world: &mut World| {
+        for entry in world.fleet.take_journal() {
+            assert_eq!(journals.line(&entry.node, &entry.line), None, "{entry:?}");
+        }
+        (journals.runs("n0").count(), journals.runs("n1").count(), journals.lines())
+    };
+    world.pass(50);
+    world.bind("p", "n0", None);
+    world.bind("fails", "n1", Some("start=0ms,fail=1s"));
+    world.pass(50);
+    assert_eq!(runs(&mut world), (0, 1, 3));
+    world.pass(1_500);
+    assert_eq!(runs(&mut world), (1, 0, 5));
+
+    // Another process takes the fleet over: everything is off, and what is found running runs again.
+    let make = Make { script: "start=100ms,ready=0ms,stop=100ms".parse().expect("a script"), ..Make::default() };
+    world.fleet = Fleet::new(make, ["n0".to_owned(), "n1".to_owned()]).with_journal();
+    (world.feed, world.cache) = (Feed::default(), Cache::default());
+    world.lease(HEARTBEAT_TTL_MS);
+    world.pass(50);
+    assert_eq!(runs(&mut world), (1, 0, 8));
+
+    let pod = world.pod("p").expect("is there");
+    let txn = change::delete(&pod, &Deletion::default(), Time(1_800_000_000)).expect("may").expect("is there");
+    world.store.txn(&txn).expect("written");
+    world.pass(300);
+    assert_eq!(runs(&mut world), (0, 0, 9));
 }

@@ -106,6 +106,13 @@ pub fn sentence(nodes: usize, reasons: &std::collections::BTreeMap<Reason, usize
     format!("0/{nodes} nodes are available: {}.", told.join(", "))
 }
 
+/// What Kubernetes adds to [`sentence`] if nobody's going would help a pod: what each node lacks all the same.
+pub(super) fn unhelpful(nodes: usize, lacks: &std::collections::BTreeMap<String, usize>) -> String {
+    let mut told: Vec<String> = lacks.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    told.sort();
+    format!(" preemption: 0/{nodes} nodes are available: {}.", told.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +165,11 @@ mod tests {
             "0/5 nodes are available: 2 Insufficient cpu, 3 node(s) had untolerated taint {k: v}."
         );
         assert_eq!(sentence(0, &Default::default()), "no nodes available to schedule pods");
+        let lacks =
+            [("No preemption victims found for incoming pod".to_owned(), 2), ("Insufficient cpu".to_owned(), 1)];
+        assert_eq!(
+            unhelpful(3, &lacks.into()),
+            " preemption: 0/3 nodes are available: 1 Insufficient cpu, 2 No preemption victims found for incoming pod."
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! All nodes, and what room is left on each: columns that a scan of thousands reads one after the other.
 //!
 //! Invariants: a node's place never changes while it is there; what is used is the sum of what its pods need, those that
-//! were placed and are not seen bound yet among them.
+//! were placed and are not seen bound yet among them, and those for whom others went and room is kept.
 
 use super::amounts::Amounts;
 use super::filter::{self, Reason, keeps_out};
@@ -18,12 +18,55 @@ pub struct Place(pub u32);
 /// A port of a node.
 pub type Port = (String, i32);
 
+/// What a node has, and what is used of it.
 #[derive(Clone, Debug)]
-struct Row {
-    node: Held<Node>,
+pub(super) struct Room {
     has: Amounts,
     used: Amounts,
     ports: BTreeMap<Port, u32>,
+}
+
+impl Room {
+    /// A pod is here from here on.
+    pub(super) fn take(&mut self, needs: &Needs) {
+        self.used = self.used.plus(&needs.amounts);
+        needs.ports.iter().for_each(|port| *self.ports.entry(port.clone()).or_default() += 1);
+    }
+
+    /// A pod is here no more.
+    pub(super) fn give_back(&mut self, needs: &Needs) {
+        self.used = self.used.minus(&needs.amounts);
+        for port in &needs.ports {
+            if let Some(count) = self.ports.get_mut(port) {
+                *count -= 1;
+                if *count == 0 {
+                    self.ports.remove(port);
+                }
+            }
+        }
+    }
+
+    /// Whether a pod has room.
+    pub(super) fn fits(&self, needs: &Needs) -> bool {
+        self.lacks(needs).is_empty()
+    }
+
+    /// Everything that there is too little of for a pod.
+    pub(super) fn lacks(&self, needs: &Needs) -> Vec<Reason> {
+        if needs.ports.iter().any(|port| self.ports.contains_key(port)) {
+            return vec![Reason::Ports];
+        }
+        let left = self.has.minus(&self.used);
+        let too_many = (left.pods < 1).then_some(Reason::TooManyPods);
+        let lacks = left.lacks(&needs.amounts).into_iter().map(Reason::Insufficient);
+        too_many.into_iter().chain(lacks).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    node: Held<Node>,
+    room: Room,
     /// The placements' version, as the next bind has to find it; `None` until it is known.
     version: Option<i64>,
 }
@@ -80,7 +123,7 @@ fn share(left: i64, scale: u64) -> u64 {
 }
 
 /// Spreads numbers evenly.
-fn mix(mut number: u64) -> u64 {
+pub(super) fn mix(mut number: u64) -> u64 {
     number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ number >> 31
@@ -130,7 +173,7 @@ impl Table {
         let place = match self.places.get(&name) {
             Some(&place) => {
                 let row = self.row_mut(place);
-                (row.node, row.has) = (node, has);
+                (row.node, row.room.has) = (node, has);
                 place
             }
             None => {
@@ -139,8 +182,8 @@ impl Table {
                     self.rows.push(None);
                     self.columns.push();
                 }
-                let (used, ports) = (Amounts::default(), BTreeMap::new());
-                self.rows[place.0 as usize] = Some(Row { node, has, used, ports, version: None });
+                let room = Room { has, used: Amounts::default(), ports: BTreeMap::new() };
+                self.rows[place.0 as usize] = Some(Row { node, room, version: None });
                 self.places.insert(name, place);
                 place
             }
@@ -161,30 +204,24 @@ impl Table {
 
     /// A pod is on a node from here on.
     pub fn take(&mut self, place: Place, needs: &Needs) {
-        let row = self.row_mut(place);
-        row.used = row.used.plus(&needs.amounts);
-        needs.ports.iter().for_each(|port| *row.ports.entry(port.clone()).or_default() += 1);
+        self.row_mut(place).room.take(needs);
         self.renew(place);
     }
 
     /// A pod is on a node no more.
     pub fn give_back(&mut self, place: Place, needs: &Needs) {
-        let row = self.row_mut(place);
-        row.used = row.used.minus(&needs.amounts);
-        for port in &needs.ports {
-            if let Some(count) = row.ports.get_mut(port) {
-                *count -= 1;
-                if *count == 0 {
-                    row.ports.remove(port);
-                }
-            }
-        }
+        self.row_mut(place).room.give_back(needs);
         self.renew(place);
     }
 
     /// What is used of a node.
     pub fn used(&self, place: Place) -> &Amounts {
-        &self.row(place).used
+        &self.row(place).room.used
+    }
+
+    /// A copy of a node's room, to try things out.
+    pub(super) fn room(&self, place: Place) -> Room {
+        self.row(place).room.clone()
     }
 
     /// The version that a bind to a node must find, if it is known.
@@ -201,13 +238,13 @@ impl Table {
     /// Brings a node's columns up to date.
     fn renew(&mut self, place: Place) {
         let row = self.rows[place.0 as usize].as_ref().expect("it was just changed");
-        let left = row.has.minus(&row.used);
+        let left = row.room.has.minus(&row.room.used);
         let at = place.0 as usize;
         let columns = &mut self.columns;
         // Nobody can be placed where the version is not known.
         columns.pods[at] = if row.version.is_some() { left.pods } else { 0 };
         (columns.cpu[at], columns.memory[at]) = (left.cpu, left.memory);
-        (columns.cpu_scale[at], columns.memory_scale[at]) = (scale(row.has.cpu), scale(row.has.memory));
+        (columns.cpu_scale[at], columns.memory_scale[at]) = (scale(row.room.has.cpu), scale(row.room.has.memory));
         columns.seed[at] = mix(row.node.created as u64);
     }
 
@@ -253,9 +290,12 @@ impl Table {
     }
 
     fn has_the_rest(&self, at: usize, needs: &Needs) -> bool {
-        let Some(row) = &self.rows[at] else { return false };
-        row.has.minus(&row.used).lacks(&needs.amounts).is_empty()
-            && needs.ports.iter().all(|port| !row.ports.contains_key(port))
+        self.rows[at].as_ref().is_some_and(|row| row.room.fits(needs))
+    }
+
+    /// Whether a pod fits somewhere, if only where nobody is placed right now since a transaction is on its way.
+    pub(super) fn has_room(&self, spec: &PodSpec, needs: &Needs) -> bool {
+        self.rows.iter().flatten().any(|row| against(row, spec, needs).is_empty())
     }
 
     /// Why a pod fits nowhere: how many nodes each reason keeps it from.
@@ -275,16 +315,7 @@ fn against(row: &Row, spec: &PodSpec, needs: &Needs) -> Vec<Reason> {
     if let Some(reason) = keeps_out(spec, &row.node) {
         return vec![reason];
     }
-    if needs.ports.iter().any(|port| row.ports.contains_key(port)) {
-        return vec![Reason::Ports];
-    }
-    let left = row.has.minus(&row.used);
-    let mut reasons: Vec<Reason> = Vec::new();
-    if left.pods < 1 {
-        reasons.push(Reason::TooManyPods);
-    }
-    reasons.extend(left.lacks(&needs.amounts).into_iter().map(Reason::Insufficient));
-    reasons
+    row.room.lacks(needs)
 }
 
 impl Columns {

@@ -1,10 +1,11 @@
 //! What the scheduler keeps of the store: nodes with the room they have left, and of each pod as little as it can.
 //!
 //! A pod that waits is kept as it is in the store, since a bind writes all of it; one that runs is its node, what it
-//! needs, and its name. Invariant: what a node's row says is used is what the pods here that are bound to it need, and
-//! those that were placed on it and are not seen bound yet.
+//! needs, how urgent it is, and its name. Invariant: what a node's row says is used is what the pods here that are bound to
+//! it need, those that were placed on it and are not seen bound yet, and those that are nominated for it and not placed.
 
 use super::amounts::Amounts;
+use super::queues::Waiting;
 use super::table::{Needs, Place, Table};
 use crate::api::defaults::SCHEDULER;
 use crate::cache::Mirror;
@@ -15,6 +16,7 @@ use crate::types::fields;
 use crate::types::node::Node;
 use crate::types::pod::Pod;
 use crate::types::resource::Held;
+use crate::types::time::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -23,9 +25,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) enum Slot {
     /// It wants a node from us: as the store has it.
-    Waiting { item: KeyValue, priority: i32 },
-    /// It uses a node.
-    Bound { created: Revision, node: Arc<str>, needs: Arc<Needs> },
+    Waiting { item: KeyValue, priority: i32, nominated: Option<(Arc<str>, Arc<Needs>)> },
+    /// It uses a node; one of a higher priority may want its room, if it is not told to go anyway.
+    Bound { created: Revision, node: Arc<str>, needs: Arc<Needs>, priority: i32, started: Option<Time>, going: bool },
     /// It uses nothing and wants nothing from us.
     Idle { created: Revision },
 }
@@ -37,14 +39,32 @@ impl Slot {
             Self::Bound { created, .. } | Self::Idle { created } => *created,
         }
     }
+
+    /// What it keeps from others, and where: who is less urgent has it no more even if the pod only waits for it.
+    fn holds(&self) -> Option<(&Arc<str>, &Arc<Needs>, i32)> {
+        match self {
+            Self::Bound { node, needs, priority, .. }
+            | Self::Waiting { nominated: Some((node, needs)), priority, .. } => Some((node, needs, *priority)),
+            Self::Waiting { nominated: None, .. } | Self::Idle { .. } => None,
+        }
+    }
 }
 
 /// A pod that was placed and is not seen bound yet.
 #[derive(Clone, Debug)]
-struct Assumed {
-    created: Revision,
+pub(super) struct Assumed {
+    pub(super) created: Revision,
+    pub(super) node: Arc<str>,
+    pub(super) needs: Arc<Needs>,
+    pub(super) priority: i32,
+}
+
+/// A pod for which others went, or go, and room is kept.
+#[derive(Clone, Debug)]
+struct Nominated {
     node: Arc<str>,
     needs: Arc<Needs>,
+    priority: i32,
 }
 
 /// Something that happened.
@@ -76,7 +96,11 @@ pub struct View {
     at: Revision,
     pub(super) table: Table,
     pub(super) pods: BTreeMap<ObjectKey, Slot>,
-    assumed: BTreeMap<ObjectKey, Assumed>,
+    pub(super) assumed: BTreeMap<ObjectKey, Assumed>,
+    /// Pods that wait, are nominated, and are not placed: what they need counts as used.
+    nominated: BTreeMap<ObjectKey, Nominated>,
+    /// How many pods use a node, by priority: nobody can go for whoever is not above the lowest.
+    levels: BTreeMap<i32, usize>,
     versions: BTreeMap<String, i64>,
     elections: BTreeMap<Bytes, KeyValue>,
     names: HashSet<Arc<str>>,
@@ -117,14 +141,21 @@ fn slot(item: KeyValue, names: &mut HashSet<Arc<str>>, makes: &mut HashSet<Arc<N
     } else if !pod.spec.node_name.is_empty() {
         let node = interned(names, Arc::from(pod.spec.node_name.as_str()));
         let needs = interned(makes, Arc::new(Needs::of(&pod.spec)));
-        Slot::Bound { created, node, needs }
+        let (started, going) = (pod.status.start_time, pod.metadata.is_going());
+        Slot::Bound { created, node, needs, priority, started, going }
     } else if pod.metadata.is_going()
         || !pod.spec.scheduling_gates.is_empty()
         || !matches!(pod.spec.scheduler_name.as_str(), "" | SCHEDULER)
     {
         Slot::Idle { created }
     } else {
-        Slot::Waiting { item, priority }
+        let nominated = (!pod.status.nominated_node_name.is_empty()).then(|| {
+            let node = interned(names, Arc::from(pod.status.nominated_node_name.as_str()));
+            (node, interned(makes, Arc::new(Needs::of(&pod.spec))))
+        });
+        // A copy: it would keep all that came with it, a page of a list for one pod.
+        let item = KeyValue { value: Bytes::copy_from_slice(&item.value), ..item };
+        Slot::Waiting { item, priority, nominated }
     }
 }
 
@@ -170,28 +201,73 @@ impl View {
         }
     }
 
-    /// Counts a pod as being on a node, before it is seen there.
-    pub(super) fn assume(&mut self, key: &ObjectKey, created: Revision, place: Place, needs: &Needs) {
+    /// Counts a pod that waits as being on a node, before it is seen there.
+    pub(super) fn assume(&mut self, key: &ObjectKey, waiting: &Waiting, place: Place, needs: &Needs) {
+        self.unreserve(key);
         let node = interned(&mut self.names, Arc::from(self.table.node(place).metadata.name.as_str()));
         let needs = interned(&mut self.makes, Arc::new(needs.clone()));
         self.table.take(place, &needs);
-        let before = self.assumed.insert(key.clone(), Assumed { created, node, needs });
+        let assumed = Assumed { created: waiting.created, node, needs, priority: waiting.priority };
+        let before = self.assumed.insert(key.clone(), assumed);
         assert!(before.is_none(), "{key} is placed while it is placed");
     }
 
-    /// Counts it no more, if it is still counted so.
-    pub(super) fn forget(&mut self, key: &ObjectKey, created: Revision) {
-        if self.assumed.get(key).is_some_and(|assumed| assumed.created == created) {
-            self.unassume(key);
-        }
+    /// Counts it no more; returns whether it was still counted so, and there is more room now.
+    pub(super) fn forget(&mut self, key: &ObjectKey, created: Revision) -> bool {
+        let is_counted = self.assumed.get(key).is_some_and(|assumed| assumed.created == created);
+        is_counted && self.unassume(key).is_some()
     }
 
-    fn unassume(&mut self, key: &ObjectKey) {
-        if let Some(Assumed { node, needs, .. }) = self.assumed.remove(key)
+    /// Counts a pod as placed no more; returns the node on which it was.
+    fn unassume(&mut self, key: &ObjectKey) -> Option<Arc<str>> {
+        let Assumed { node, needs, .. } = self.assumed.remove(key)?;
+        if let Some(place) = self.table.place(&node) {
+            self.table.give_back(place, &needs);
+        }
+        self.reserve(key);
+        Some(node)
+    }
+
+    /// Keeps room for a pod that waits and is nominated, unless it is placed.
+    fn reserve(&mut self, key: &ObjectKey) {
+        if self.assumed.contains_key(key) || self.nominated.contains_key(key) {
+            return;
+        }
+        let Some(Slot::Waiting { nominated: Some((node, needs)), priority, .. }) = self.pods.get(key) else { return };
+        let nominated = Nominated { node: node.clone(), needs: needs.clone(), priority: *priority };
+        if let Some(place) = self.table.place(&nominated.node) {
+            self.table.take(place, &nominated.needs);
+        }
+        self.nominated.insert(key.clone(), nominated);
+    }
+
+    /// Keeps it no more.
+    fn unreserve(&mut self, key: &ObjectKey) {
+        if let Some(Nominated { node, needs, .. }) = self.nominated.remove(key)
             && let Some(place) = self.table.place(&node)
         {
             self.table.give_back(place, &needs);
         }
+    }
+
+    /// Keeps no room for a pod itself and for those less urgent, while a place for it is looked for; returns for whom it was
+    /// kept, to be given to [`View::lower`].
+    pub(super) fn lift(&mut self, key: &ObjectKey, priority: i32) -> Vec<ObjectKey> {
+        let is_lifted = |(other, nominated): &(&ObjectKey, &Nominated)| *other == key || nominated.priority < priority;
+        let lifted: Vec<ObjectKey> = self.nominated.iter().filter(is_lifted).map(|(other, _)| other.clone()).collect();
+        lifted.iter().for_each(|other| self.unreserve(other));
+        lifted
+    }
+
+    /// Keeps room again for whoever has not been placed meanwhile.
+    pub(super) fn lower(&mut self, lifted: &[ObjectKey]) {
+        lifted.iter().for_each(|other| self.reserve(other));
+    }
+
+    /// Whether nobody who uses a node is less urgent.
+    pub(super) fn is_lowest(&self, priority: i32) -> bool {
+        self.levels.range(..priority).next().is_none()
+            && self.assumed.values().all(|assumed| assumed.priority >= priority)
     }
 
     /// Pods that were placed and are not seen bound yet.
@@ -200,38 +276,56 @@ impl View {
     }
 
     fn put(&mut self, key: ObjectKey, slot: Slot, told: &mut Vec<Told>) {
-        self.remove(&key, Some(slot.created()), told);
+        self.remove(&key, Some(&slot), told);
         match &slot {
-            Slot::Waiting { item, priority } => {
+            Slot::Waiting { item, priority, .. } => {
                 told.push(Told::Waits { key: key.clone(), created: item.created, priority: *priority });
             }
-            Slot::Bound { node, needs, .. } => {
-                self.unassume(&key);
+            Slot::Bound { node, needs, priority, .. } => {
+                let assumed = self.unassume(&key);
                 if let Some(place) = self.table.place(node) {
                     self.table.take(place, needs);
+                }
+                *self.levels.entry(*priority).or_default() += 1;
+                // Somebody else bound it, to another node.
+                if assumed.is_some_and(|assumed| assumed != *node) {
+                    told.push(Told::Room);
                 }
                 told.push(Told::Waited(key.clone()));
             }
             Slot::Idle { .. } => {
-                self.unassume(&key);
+                if self.unassume(&key).is_some() {
+                    told.push(Told::Room);
+                }
                 told.push(Told::Waited(key.clone()));
             }
         }
-        self.pods.insert(key, slot);
+        self.pods.insert(key.clone(), slot);
+        self.reserve(&key);
     }
 
     /// Takes a pod out, to be gone or to be put in as it is now.
-    fn remove(&mut self, key: &ObjectKey, next: Option<Revision>, told: &mut Vec<Told>) {
-        let old = self.pods.remove(key);
-        if let Some(Slot::Bound { node, needs, .. }) = &old
-            && let Some(place) = self.table.place(node)
-        {
-            self.table.give_back(place, needs);
+    fn remove(&mut self, key: &ObjectKey, next: Option<&Slot>, told: &mut Vec<Told>) {
+        let Some(old) = self.pods.remove(key) else { return };
+        self.unreserve(key);
+        if let Slot::Bound { node, needs, priority, .. } = &old {
+            if let Some(place) = self.table.place(node) {
+                self.table.give_back(place, needs);
+            }
+            let level = self.levels.get_mut(priority).expect("whoever uses a node is counted");
+            *level -= 1;
+            if *level == 0 {
+                self.levels.remove(priority);
+            }
+        }
+        if old.holds().is_some() && old.holds() != next.and_then(Slot::holds) {
             told.push(Told::Room);
         }
         // What was placed was this incarnation.
-        if old.is_some_and(|old| Some(old.created()) != next) {
-            self.unassume(key);
+        if next.is_none_or(|next| next.created() != old.created()) {
+            if self.unassume(key).is_some() {
+                told.push(Told::Room);
+            }
             told.push(Told::Waited(key.clone()));
         }
     }
@@ -252,7 +346,8 @@ impl View {
                 _ => None,
             });
             let assumed = self.assumed.values().filter(|assumed| *assumed.node == *name).map(|assumed| &assumed.needs);
-            for needs in bound.chain(assumed) {
+            let kept = self.nominated.values().filter(|kept| *kept.node == *name).map(|kept| &kept.needs);
+            for needs in bound.chain(assumed).chain(kept) {
                 self.table.take(place, needs);
             }
             self.table.set_version(place, Some(self.versions.get(&name).copied().unwrap_or(0)));
@@ -290,7 +385,8 @@ impl View {
             _ => None,
         });
         let assumed = self.assumed.values().map(|assumed| (&assumed.node, &assumed.needs));
-        for (node, needs) in bound.chain(assumed).filter(|(node, _)| self.table.place(node).is_some()) {
+        let kept = self.nominated.values().map(|kept| (&kept.node, &kept.needs));
+        for (node, needs) in bound.chain(assumed).chain(kept).filter(|(node, _)| self.table.place(node).is_some()) {
             let at = used.entry(node.to_string()).or_default();
             *at = at.plus(&needs.amounts);
         }
@@ -335,14 +431,14 @@ impl Mirror for View {
         for (key, slot) in staged.pods {
             self.put(key, slot, &mut told);
         }
-        for (key, Assumed { created, node, needs }) in assumed {
-            if let Some(Slot::Waiting { item, .. }) = self.pods.get(&key)
-                && item.created == created
-            {
-                if let Some(place) = self.table.place(&node) {
-                    self.table.take(place, &needs);
+        for (key, assumed) in assumed {
+            let waits = |slot: &Slot| matches!(slot, Slot::Waiting { item, .. } if item.created == assumed.created);
+            if self.pods.get(&key).is_some_and(waits) {
+                self.unreserve(&key);
+                if let Some(place) = self.table.place(&assumed.node) {
+                    self.table.take(place, &assumed.needs);
                 }
-                self.assumed.insert(key, Assumed { created, node, needs });
+                self.assumed.insert(key, assumed);
             }
         }
         let is_gone = |key: &ObjectKey| !self.pods.contains_key(key);

@@ -1,7 +1,7 @@
 //! What an object says that is of the wrong type, unknown, or without effect here: with its path, in Kubernetes' words.
 
 use super::object::{Field, ObjectShape, Plain, Shape};
-use crate::limits::{OBJECT_BYTES_MAX, OBJECT_DEPTH_MAX};
+use crate::limits::{OBJECT_DEPTH_MAX, READ_BYTES_MAX};
 use serde_json::Value;
 
 /// A field that does nothing here.
@@ -17,8 +17,8 @@ pub struct Stray {
 ///
 /// - Errors: text that is no JSON, or a value of the wrong type, in Go's words with the field's path; too many bytes.
 pub fn read<T: Field>(json: &[u8]) -> Result<T, String> {
-    if json.len() > OBJECT_BYTES_MAX {
-        return Err(format!("the object has {} bytes, and may have {OBJECT_BYTES_MAX} at most", json.len()));
+    if json.len() > READ_BYTES_MAX {
+        return Err(format!("the object has {} bytes, and may have {READ_BYTES_MAX} at most", json.len()));
     }
     serde_json::from_slice(json).map_err(|error| {
         // The fast way says where in the text; people want to know which field.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_refused() {
-        let big = format!("{{\"metadata\": {{\"name\": \"{}\"}}}}", "a".repeat(OBJECT_BYTES_MAX));
+        let big = format!("{{\"metadata\": {{\"name\": \"{}\"}}}}", "a".repeat(READ_BYTES_MAX));
         assert!(read::<Pod>(big.as_bytes()).expect_err("too large").contains("1572864 at most"));
     }
 }

@@ -3,6 +3,8 @@
 use super::object::object;
 use super::selector::Labels;
 use super::time::Time;
+use crate::keys::{self, Kind, ObjectKey};
+use crate::kv::Revision;
 use std::collections::BTreeMap;
 
 object! {
@@ -85,6 +87,19 @@ impl ObjectMeta {
     /// Whether it was told to go.
     pub fn is_going(&self) -> bool {
         self.deletion_timestamp.is_some()
+    }
+}
+
+impl OwnerReference {
+    /// Where the owner of an object in this namespace is; `None` if its kind is not known here.
+    pub fn key(&self, namespace: &str) -> Option<ObjectKey> {
+        Some(ObjectKey::new(Kind::of_name(&self.kind)?, namespace, &self.name))
+    }
+
+    /// When the owner of an object in this namespace was created;
+    /// `None` if its uid is none of its name's in this cluster.
+    pub fn created(&self, cluster_id: u64, namespace: &str) -> Option<Revision> {
+        keys::created_of(cluster_id, &self.key(namespace)?, &self.uid)
     }
 }
 

@@ -29,7 +29,7 @@ object! {
     PodSpec [
         "activeDeadlineSeconds", "automountServiceAccountToken", "dnsConfig", "dnsPolicy", "enableServiceLinks",
         "ephemeralContainers", "hostAliases", "hostIPC", "hostNetwork", "hostPID", "hostUsers", "hostname",
-        "imagePullSecrets", "os", "overhead", "preemptionPolicy", "readinessGates", "resourceClaims", "resources",
+        "imagePullSecrets", "os", "overhead", "readinessGates", "resourceClaims", "resources",
         "runtimeClassName", "securityContext", "serviceAccount", "serviceAccountName", "setHostnameAsFQDN",
         "shareProcessNamespace", "subdomain", "topologySpreadConstraints", "volumes",
     ] {
@@ -53,6 +53,8 @@ object! {
         priority: Option<i32> = "priority",
         /// A name for a priority.
         priority_class_name: String = "priorityClassName",
+        /// Whether smaller ones go for it: PreemptLowerPriority, which is meant if it is empty, or Never.
+        preemption_policy: String = "preemptionPolicy",
         /// Who is to bind it.
         scheduler_name: String = "schedulerName",
         /// It is not looked at while there are any.

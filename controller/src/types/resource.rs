@@ -97,13 +97,13 @@ impl<T> Deref for Held<T> {
 }
 
 impl<T: Resource> Held<T> {
-    /// Reads what the store holds; uid and resource version come from the key's revisions.
+    /// Reads what the store holds; uid and resource version come from the key and its revisions.
     ///
     /// - Errors: what is wrong with it, with the field's path.
     pub fn read(cluster_id: u64, from: &KeyValue) -> Result<Self, String> {
         let mut object: T = fields::read(&from.value)?;
         let meta = object.meta_mut();
-        meta.uid = keys::uid(cluster_id, from.created);
+        meta.uid = keys::uid(cluster_id, &from.key, from.created);
         meta.resource_version = from.modified.to_string();
         Ok(Self { object: Arc::new(object), created: from.created, modified: from.modified })
     }

@@ -2,8 +2,10 @@
 //! age, transactions that are late, lost, or written again since nobody heard their answer.
 //!
 //! The rows are what is expected: with all guards nothing is wrong in any state; a guard less, and exactly the named
-//! statements break. In reading order: `sets` (who makes and deletes), `finalizers` (who lets go).
+//! statements break. In reading order: `sets` (who makes and deletes), `finalizers` (who lets go), `bind` (who places pods,
+//! and makes others go for them).
 
+mod bind;
 mod finalizers;
 mod sets;
 
@@ -56,6 +58,11 @@ where
 #[test]
 fn a_replica_set_needs_exactly_its_guards() {
     check("ReplicaSets", sets::rows());
+}
+
+#[test]
+fn a_bind_needs_exactly_its_guards() {
+    check("binds", bind::rows());
 }
 
 #[test]

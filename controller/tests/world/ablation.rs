@@ -64,6 +64,16 @@ impl Part<'_> {
         self.key.starts_with(b"/registry/_coord/alloc/")
     }
 
+    /// Whether it is about a node's heartbeat.
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        self.key.starts_with(b"/registry/_coord/node/")
+    }
+
+    /// Whether it is about a zone's brake.
+    pub(crate) fn is_brake(&self) -> bool {
+        self.key.starts_with(b"/registry/_coord/brake/")
+    }
+
     /// Whether the transaction makes the object, as far as it knows.
     pub(crate) fn makes(&self, kind: Kind) -> bool {
         let absent = self.txn.guards().iter().filter(|guard| matches!(guard, Guard::Absent { .. }));
@@ -94,7 +104,7 @@ impl Ablation {
                 _ => false,
             }
         };
-        let guards = txn.guards().iter().filter(|guard| !leaves_out(Some(guard), guard.key()));
+        let guards = txn.guards().iter().filter(|guard| !leaves_out(Some(*guard), guard.key()));
         let left = guards.fold(Txn::new(), |left, guard| left.guard(guard.clone()));
         let writes = txn.writes().iter().filter(|write| !leaves_out(None, write.key()));
         writes.fold(left, |left, write| left.write(write.clone()))

@@ -1,26 +1,32 @@
 //! What both worlds stand on: a store, a clock, dice, people who change objects, and the auditor, who sees every revision.
 //!
-//! In reading order: `ablation` (what is left out, to see who finds it), `many` (many worlds, and what became of them), and
-//! the ground here.
+//! In reading order: `ablation` (what is left out, to see who finds it), `many` (many worlds, and what became of them), `play`
+//! (how one is played), and the ground here.
 
 #![allow(dead_code, unused_imports, reason = "each of the tests that stand on it needs some of it")]
 
 pub(crate) mod ablation;
 mod many;
+mod play;
 
 pub(crate) use ablation::{Ablation, Part, Without};
 pub(crate) use many::{Caught, Run, Setting, attempt, variable, worlds};
+pub(crate) use play::{Play, run};
 
 use mechi_controller::api::change::{self, Deletion, Half, Rules};
 use mechi_controller::api::{self, change::create};
 use mechi_controller::audit::watch::{History, Watcher};
 use mechi_controller::audit::{Auditor, Finding};
-use mechi_controller::cache::Cached;
+use mechi_controller::cache::{Ask, Cached, Feed, Mirror};
 use mechi_controller::control::Now;
 use mechi_controller::keys::{self, Kind, ObjectKey};
 use mechi_controller::kv::memory::Memory;
-use mechi_controller::kv::{Batch, Error, Outcome, Page, Range, Revision, Txn, Write};
-use mechi_controller::types::node::Namespace;
+use mechi_controller::kv::{Error, KeyValue, Outcome, Txn, Write};
+use mechi_controller::queue::Priority;
+use mechi_controller::sched::amounts::Amounts;
+use mechi_controller::sched::filter::keeps_out;
+use mechi_controller::sched::table::Needs;
+use mechi_controller::types::node::{Namespace, Node};
 use mechi_controller::types::pod::Pod;
 use mechi_controller::types::resource::Held;
 use mechi_controller::types::time::Time;
@@ -129,11 +135,11 @@ impl Ground {
     }
 
     pub(crate) fn held<T: Cached>(&self, namespace: &str, name: &str) -> Option<Held<T>> {
-        self.auditor.cache().get(namespace, name).cloned()
+        self.auditor.cache().get::<T>(namespace, name).cloned()
     }
 
     pub(crate) fn all<T: Cached>(&self) -> Vec<Held<T>> {
-        self.auditor.cache().all().cloned().collect()
+        self.auditor.cache().all::<T>().cloned().collect()
     }
 
     pub(crate) fn pick<T: Cached>(&mut self) -> Option<Held<T>> {
@@ -151,19 +157,51 @@ impl Ground {
         self.auditor.see(batch);
     }
 
-    /// Somebody was given a page of a list of everything.
-    pub(crate) fn listed(&mut self, watcher: &mut Watcher, page: &Result<Page, Error>) {
-        match page {
-            Ok(page) => self.found.extend(self.history.listed(watcher, page)),
-            Err(_) => watcher.relists(),
+    /// Time passes: leases end, and the auditor looks.
+    pub(crate) fn tick(&mut self, ms: u64) {
+        self.ms += ms;
+        self.store.expire(self.ms);
+        self.audit();
+    }
+
+    /// Somebody asks the store for what is next: a page of a list of everything, or some revisions of a watch. Returns what
+    /// changed in the copy, and how soon it is to be looked at.
+    pub(crate) fn hear<M: Mirror>(
+        &mut self,
+        feed: &mut Feed<M>,
+        copy: &mut M,
+        watcher: &mut Watcher,
+        revisions_max: usize,
+    ) -> Option<(M::Changes, Priority)> {
+        match feed.ask(copy) {
+            Ask::List(range) => {
+                let page = self.store.range(&range);
+                match &page {
+                    Ok(page) => self.found.extend(self.history.listed(watcher, page)),
+                    Err(_) => watcher.relists(),
+                }
+                let listed = feed.listed(copy, page).ok().flatten();
+                listed.map(|changes| (changes, Priority::Review))
+            }
+            Ask::Watch(from) => {
+                let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
+                let events = self.store.events(&key, &end, from, revisions_max);
+                if let Ok(batch) = &events {
+                    self.found.extend(self.history.heard(watcher, from, batch));
+                }
+                feed.heard(copy, events).ok().map(|changes| (changes, Priority::Change))
+            }
         }
     }
 
-    /// Somebody was told something by a watch of everything from a revision on.
-    pub(crate) fn heard(&mut self, watcher: &mut Watcher, from: Revision, batch: &Result<Batch, Error>) {
-        if let Ok(batch) = batch {
-            self.found.extend(self.history.heard(watcher, from, batch));
+    /// A replica's transaction arrives at the store, or does not; its answer comes back, or does not.
+    pub(crate) fn deliver(&mut self, by: &str, txn: &Txn) -> Result<Outcome, Error> {
+        let fault = self.fault();
+        if fault == 0 {
+            return Err(Error::Unavailable("lost on its way".to_owned()));
         }
+        let answer = self.write(by, txn);
+        if fault == 1 { Err(Error::Unknown("the answer was lost".to_owned())) } else { answer }
     }
 
     /// Somebody's transaction arrives; the auditor looks at once.
@@ -207,6 +245,37 @@ impl Ground {
         let (kept, wanted) = (own.count(), set.wanted());
         let text = || format!("{} keeps {kept} pods, and wants {wanted}", set.metadata.name);
         ((kept as i64) < i64::from(wanted)).then(|| ("surplus", text()))
+    }
+
+    /// What the store has of objects now, of those that are there; nothing if it does not answer.
+    pub(crate) fn read(&mut self, keys: &[ObjectKey]) -> Vec<KeyValue> {
+        if self.fault() == 0 {
+            return Vec::new();
+        }
+        keys.iter().filter_map(|key| self.store.get(key.to_string().as_bytes()).cloned()).collect()
+    }
+
+    /// A node on which a pod that waits would fit if everybody less urgent went, and that it may be on: worked out from the
+    /// store alone. `None` also for a pod that nobody goes for.
+    pub(crate) fn makes_room(&self, pod: &Pod) -> Option<String> {
+        let priority = |pod: &Pod| pod.spec.priority.unwrap_or(0);
+        let needs = Needs::of(&pod.spec);
+        let fits = |node: &Held<Node>| {
+            let all = self.auditor.cache().on_node(&node.metadata.name);
+            let stay = all.filter(|other| !other.is_over() && priority(other) >= priority(pod));
+            let (mut used, mut ports) = (needs.amounts.clone(), needs.ports.clone());
+            for other in stay {
+                let needs = Needs::of(&other.spec);
+                used = used.plus(&needs.amounts);
+                ports.extend(needs.ports);
+            }
+            let has = Amounts::of_node(&node.status.allocatable);
+            let is_free = needs.ports.iter().all(|port| ports.iter().filter(|other| *other == port).count() == 1);
+            keeps_out(&pod.spec, node).is_none() && has.lacks(&used).is_empty() && used.pods <= has.pods && is_free
+        };
+        let mut nodes = self.auditor.cache().all::<Node>();
+        let found = nodes.find(|node| pod.spec.preemption_policy != "Never" && fits(node));
+        found.map(|node| node.metadata.name.clone())
     }
 
     /// People's and nodes' transactions set out; some are late.

@@ -160,11 +160,7 @@ impl Machines {
                 ground.say(|| format!("{name} is cut off"));
                 machine.state = State::CutOff;
             }
-            (3..5, State::Well | State::CutOff) => {
-                ground.say(|| format!("{name} dies"));
-                machine.state = State::Dead;
-                machine.runs.clear();
-            }
+            (3..5, State::Well | State::CutOff) => self.die(ground, n),
             (0..5, _) => self.come_back(ground, n),
             (5 | 6, _) => {
                 if let Some(node) = ground.held::<Node>("", &name) {
@@ -183,7 +179,16 @@ impl Machines {
         }
     }
 
-    fn come_back(&mut self, ground: &mut Ground, n: usize) {
+    /// A machine dies, and with it what it runs.
+    pub(crate) fn die(&mut self, ground: &Ground, n: usize) {
+        let machine = &mut self.all[n];
+        ground.say(|| format!("{} dies", machine.name));
+        machine.state = State::Dead;
+        machine.runs.clear();
+    }
+
+    /// A machine that died comes up, or one that was cut off is reached again.
+    pub(crate) fn come_back(&mut self, ground: &mut Ground, n: usize) {
         let machine = &mut self.all[n];
         ground.say(|| format!("{} is back", machine.name));
         if machine.state == State::Dead {

@@ -5,14 +5,19 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use mechi_checker::verdict::{Results, Verdict};
 use mechi_jepsen::cell::{self, CellOptions};
-use mechi_jepsen::limits::{MEMBERS_MAX, PAUSE_MS_MAX, SECONDS_MAX};
+use mechi_jepsen::control::{self, ControlOptions, Outcome};
+use mechi_jepsen::limits::{
+    CONTROL_MINUTES_MAX, CONTROL_NODES_MAX, CONTROL_NODES_MIN, CONTROL_PEOPLE_MAX, MEMBERS_MAX, PAUSE_MS_MAX,
+    SECONDS_MAX,
+};
 use mechi_jepsen::matrix::{self, Cell, MatrixOptions};
 use mechi_jepsen::nemesis::Nemesis;
 use mechi_jepsen::workload::{PAUSE_MS, Workload};
 use mechi_jepsen::{judge, report};
+use mechi_tests::arguments;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 
 const EXAMPLES: &str = "\
@@ -23,6 +28,8 @@ Examples:
   jepsen run --workload register --nemesis kill --seconds 15
   jepsen run --workload watch --nemesis partition --server etcd
   jepsen matrix --cells append/all,watch/kill
+  jepsen control --minutes 10
+  jepsen control --etcd /usr/bin/etcd --seed 7
   jepsen check target/jepsen/register-kill-7";
 
 /// Torture real clusters of Mechi or etcd, and check what their clients saw
@@ -62,6 +69,9 @@ enum What {
         #[command(flatten)]
         how: How,
     },
+    /// Run the control plane on a store under faults, and audit its whole history
+    #[command(after_help = EXAMPLES)]
+    Control(ControlWords),
     /// Check a stored run again
     #[command(after_help = EXAMPLES)]
     Check {
@@ -101,11 +111,40 @@ struct How {
     out: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct ControlWords {
+    /// Minutes of load; what comes after the last fault is not counted
+    #[arg(long, value_name = "N", default_value = "10", value_parser = arguments::time(60.0, 0.2..=CONTROL_MINUTES_MAX))]
+    minutes: Duration,
+    /// The store: mechi of this build, etcd 3.5.1, or the path of either
+    #[arg(long, value_name = "NAME", default_value = "mechi")]
+    server: String,
+    /// The same as --server PATH
+    #[arg(long, value_name = "PATH", conflicts_with = "server")]
+    etcd: Option<String>,
+    /// Fake nodes
+    #[arg(long, value_name = "N", default_value = "200", value_parser = RangedU64ValueParser::<u32>::new().range(CONTROL_NODES_MIN..=CONTROL_NODES_MAX))]
+    nodes: u32,
+    /// People who give orders
+    #[arg(long, value_name = "N", default_value = "4", value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONTROL_PEOPLE_MAX))]
+    people: usize,
+    /// What everything random is drawn from; another one each time if none is named
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the run's files go
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
 impl How {
     fn seed(&self) -> u64 {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
-        self.seed.unwrap_or_else(now)
+        self.seed.unwrap_or_else(seed_of_now)
     }
+}
+
+/// Seconds since 1970: another one for each run that a person starts.
+fn seed_of_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs())
 }
 
 fn main() -> ExitCode {
@@ -160,6 +199,19 @@ fn act(what: What) -> Result<bool> {
             );
             Ok(summary.is_valid())
         }
+        What::Control(words) => {
+            let ControlWords { minutes: load, server, etcd, nodes, people, seed, out } = words;
+            let (server, seed) = (etcd.unwrap_or(server), seed.unwrap_or_else(seed_of_now));
+            let dir = out.unwrap_or_else(|| Path::new("target/jepsen").join(format!("control-{seed}")));
+            if dir.join(control::RESULT).exists() {
+                bail!("{} holds a run already: name another folder, or another seed", dir.display());
+            }
+            let options = ControlOptions { server, load, nodes, people, seed, dir };
+            println!("{}", options.command());
+            let outcome = interruptible(control::run(&options))?;
+            println!("{}", told_of_control(&outcome, &options.dir));
+            Ok(outcome.verdict() == control::Verdict::Valid)
+        }
         What::Check { dir } => Ok(told(&judge::judge(&dir)?, &dir)),
         What::Report { dir } => {
             let path = matrix::report_path(&dir);
@@ -179,6 +231,15 @@ fn told(results: &Results, dir: &Path) -> bool {
     matrix::print_findings(results);
     println!("{}: {}", matrix::word(results), dir.display());
     results.verdict() == Verdict::Valid
+}
+
+/// The verdict with its reasons, and where the rest is.
+fn told_of_control(outcome: &Outcome, dir: &Path) -> String {
+    let findings = outcome.findings.iter().map(|finding| format!("{finding}\n"));
+    let gaps = outcome.gaps.iter().map(|gap| format!("too little: {gap}\n"));
+    let reasons: String = findings.chain(gaps).collect();
+    let more = if outcome.more > 0 { format!("{} more findings\n", outcome.more) } else { String::new() };
+    format!("{reasons}{more}{}: {}", outcome.word(), dir.join(control::PAGE).display())
 }
 
 /// Runs something that is dropped, with all that it started, at the first SIGINT or SIGTERM.

@@ -2,10 +2,12 @@
 
 use super::harm::Harm;
 use crate::client::{Client, Outcome};
+use crate::cluster::Cluster;
 use anyhow::Result;
 use mechi_checker::edn::Edn;
 use mechi_checker::history::store::Request;
 use mechi_proto::etcdserverpb as pb;
+use mechi_tests::rng::Rng;
 
 /// Who acts in the histories: a thread that no workload has. A compaction is an operation like any other, since what is
 /// read after it depends on it.
@@ -36,7 +38,7 @@ pub(super) async fn storm(harm: &mut Harm<'_>) -> Result<()> {
                     compacted += u32::from(matches!(asked, Outcome::Ok(_)));
                 }
             }
-            ("move-leader", _) | ("all", 1) => moved += u32::from(move_leader(harm).await.is_some()),
+            ("move-leader", _) | ("all", 1) => moved += u32::from(move_leader(cluster, &mut harm.rng).await.is_some()),
             _ => {
                 let n = harm.rng.below(cluster.len() as u64) as usize;
                 if let Ok(mut client) = cluster.connect(n).await {
@@ -56,14 +58,13 @@ pub(super) async fn storm(harm: &mut Harm<'_>) -> Result<()> {
 }
 
 /// Asks the leader to hand over to another member; `None` if it did not.
-async fn move_leader(harm: &mut Harm<'_>) -> Option<()> {
-    let cluster = harm.cluster;
+pub(crate) async fn move_leader(cluster: &Cluster, rng: &mut Rng) -> Option<()> {
     let leader = cluster.leader().await?;
     let others: Vec<usize> = (0..cluster.len()).filter(|n| *n != leader).collect();
     if others.is_empty() {
         return None;
     }
-    let to = *harm.rng.pick(&others);
+    let to = *rng.pick(&others);
     let target_id = cluster.status(to).await.ok()?.header.map_or(0, |header| header.member_id);
     let mut client = cluster.connect(leader).await.ok()?;
     let asked = client.maintenance.move_leader(pb::MoveLeaderRequest { target_id });

@@ -95,7 +95,7 @@ impl<'a> Harm<'a> {
 }
 
 /// So many different numbers below `count`, in random order.
-pub(super) fn sample(rng: &mut Rng, count: usize, size: usize) -> Vec<usize> {
+pub(crate) fn sample(rng: &mut Rng, count: usize, size: usize) -> Vec<usize> {
     let mut all: Vec<usize> = (0..count).collect();
     for place in 0..size.min(count) {
         let other = place + rng.below((count - place) as u64) as usize;

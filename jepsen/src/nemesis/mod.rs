@@ -15,6 +15,10 @@ mod admin;
 mod failpoint;
 mod swarm;
 
+pub(crate) use admin::move_leader;
+pub(crate) use harm::sample;
+pub(crate) use network::draw as draw_cut;
+
 use crate::cluster::{Cluster, Gear};
 use crate::recorder::Recorder;
 use anyhow::Result;

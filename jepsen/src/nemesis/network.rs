@@ -10,10 +10,10 @@ use std::time::Duration;
 
 /// Directed links that are cut, and members that no client reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Cut {
-    shape: &'static str,
-    links: BTreeSet<(usize, usize)>,
-    clients: Vec<usize>,
+pub(crate) struct Cut {
+    pub(crate) shape: &'static str,
+    pub(crate) links: BTreeSet<(usize, usize)>,
+    pub(crate) clients: Vec<usize>,
 }
 
 impl Cut {
@@ -26,7 +26,7 @@ impl Cut {
 }
 
 /// Draws a partition of `count` members; `leader` is who leads, if somebody does.
-fn draw(rng: &mut Rng, count: usize, leader: Option<usize>) -> Cut {
+pub(crate) fn draw(rng: &mut Rng, count: usize, leader: Option<usize>) -> Cut {
     let order = sample(rng, count, count);
     let alone = match leader {
         Some(leader) if rng.chance(60) => leader,

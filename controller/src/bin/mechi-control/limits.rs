@@ -14,6 +14,9 @@ pub(crate) const BATCHES_MAX: usize = 64;
 /// How long one step of an election may take: a third of the lease's time.
 pub(crate) const ELECTION_ANSWER_MAX: Duration = Duration::from_secs(1);
 
+/// How long reading what a role wants to know may take.
+pub(crate) const READ_MAX: Duration = Duration::from_secs(2);
+
 /// How long handing on the leadership may take.
 pub(crate) const HAND_ON_MAX: Duration = Duration::from_secs(2);
 

@@ -1,7 +1,7 @@
 //! `mechi-control`: the control plane over any etcd, as a program.
 //!
 //! In reading order: the words of its command line here, `store` (how the store is reached), `follow` (a copy that is kept up to
-//! date), `role` (one replica that is elected and acts), `scheduler` and `controllers` (what it does), `nodes` (fake ones), `audit`
+//! date), `role` (one replica that is elected and acts), `scheduler` and `controllers` (what it does), `nodes` (fake ones) and their `journal`, `audit`
 //! (whether it was all right), `demo` (all of it at once), `metrics` and `http`, `log`, `clock`, `limits`.
 
 mod limits;
@@ -13,6 +13,7 @@ mod role;
 mod scheduler;
 mod controllers;
 mod nodes;
+mod journal;
 mod audit;
 mod demo;
 mod metrics;
@@ -28,12 +29,16 @@ use mechi_controller::fake::{Fleet, Make};
 use mechi_controller::types::quantity::Quantity;
 use metrics::Metrics;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A control plane over any etcd: it keeps pods, nodes, ReplicaSets and Deployments, and makes the world like them.
 #[derive(Parser, Debug)]
@@ -52,6 +57,9 @@ enum Command {
         /// What to run
         #[arg(long, value_enum, value_delimiter = ',', default_value = "scheduler,controllers")]
         roles: Vec<RoleName>,
+        /// Looks at the scheduler's queues once a second, and logs what must not be
+        #[arg(long)]
+        audit_queues: bool,
         /// This replica's name, for people; the host's and the process's, if it is not said
         #[arg(long)]
         identity: Option<String>,
@@ -95,6 +103,9 @@ struct NodesWords {
     /// pod amends it
     #[arg(long, default_value_t)]
     script: Script,
+    /// Appends what their containers do to this file, a line of JSON before each start and after each end
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     #[command(flatten)]
     serve: Serve,
 }
@@ -175,7 +186,7 @@ async fn run(command: Command) -> Result<bool> {
     let mut stop = stopper(serve.is_some_and(|serve| serve.with_parent))?;
     let metrics = Arc::new(Metrics::default());
     match command {
-        Command::Run { store, mut roles, identity, serve } => {
+        Command::Run { store, mut roles, audit_queues, identity, serve } => {
             serve.begin(&metrics).await?;
             let identity = identity.unwrap_or_else(identity_of_process);
             roles.sort_unstable();
@@ -185,7 +196,7 @@ async fn run(command: Command) -> Result<bool> {
                 let (kv, identity, metrics, stop) = (store.open()?, identity.clone(), metrics.clone(), stop.clone());
                 match role {
                     RoleName::Scheduler => {
-                        let role = scheduler::Scheduler::new(metrics.clone());
+                        let role = scheduler::Scheduler::new(metrics.clone()).auditing(audit_queues);
                         tasks.spawn(role::run(kv, role, identity, metrics, stop))
                     }
                     RoleName::Controllers => {
@@ -204,14 +215,22 @@ async fn run(command: Command) -> Result<bool> {
             Ok(true)
         }
         Command::Nodes(words) => {
-            let NodesWords { store, count, prefix, cpu, memory, pods, script, serve } = *words;
+            let NodesWords { store, count, prefix, cpu, memory, pods, script, journal, serve } = *words;
+            let journal = journal.as_deref().map(journal::Journal::open).transpose()?;
             serve.begin(&metrics).await?;
             let capacity = [("cpu", cpu), ("memory", memory), ("pods", pods)];
             let capacity = capacity.map(|(name, amount)| (name.to_owned(), amount)).into();
             let make = Make { capacity, script, ..Make::default() };
-            let fleet = Fleet::new(make, (0..count).map(|n| format!("{prefix}{n}")));
+            let mut fleet = Fleet::new(make, (0..count).map(|n| format!("{prefix}{n}")));
+            if journal.is_some() {
+                fleet = fleet.with_journal();
+            }
             tracing::info!(count, %script, "fake nodes");
-            nodes::run(store.open()?, fleet, metrics, stop).await;
+            let told = stop.clone();
+            nodes::run(store.open()?, fleet, journal, metrics, stop).await;
+            if !*told.borrow() {
+                bail!("the nodes have ended by themselves");
+            }
             Ok(true)
         }
         Command::Audit { store, follow } => {

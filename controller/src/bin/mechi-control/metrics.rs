@@ -18,7 +18,7 @@ const SHORT: &[f64] = &[0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0];
 
 /// All metrics there are: nothing else can be counted.
-static FAMILIES: [(&str, Type, &str); 20] = [
+static FAMILIES: [(&str, Type, &str); 22] = [
     ("leader_election_master_status", Type::Gauge, "1 while this replica leads."),
     (
         "mechi_control_cache_lag_revisions",
@@ -29,6 +29,8 @@ static FAMILIES: [(&str, Type, &str); 20] = [
     ("mechi_control_cache_revision", Type::Gauge, "The revision of the copy."),
     ("mechi_control_fence_rejections_total", Type::Counter, "Transactions refused since another replica leads."),
     ("mechi_control_nodes", Type::Gauge, "Fake nodes that are registered."),
+    ("mechi_control_queue_audits_total", Type::Counter, "Looks at the scheduler's own queues."),
+    ("mechi_control_queue_findings_total", Type::Counter, "What was wrong with them."),
     ("mechi_control_reconcile_duration_seconds", Type::Histogram(SHORT), "Time to work out what a key needs."),
     ("mechi_control_reconcile_errors_total", Type::Counter, "Plans that were not written, by why."),
     ("mechi_control_relists_total", Type::Counter, "How often everything was listed again, by cause."),
@@ -40,6 +42,8 @@ static FAMILIES: [(&str, Type, &str); 20] = [
     ("mechi_control_txns_total", Type::Counter, "Transactions, by what became of them."),
     ("scheduler_pending_pods", Type::Gauge, "Pods that wait, by queue."),
     ("scheduler_pod_scheduling_sli_duration_seconds", Type::Histogram(SECONDS), "From seen to bound."),
+    ("scheduler_preemption_attempts_total", Type::Counter, "Pods that others were told to go for."),
+    ("scheduler_preemption_victims", Type::Histogram(SIZES), "Pods that were told to go for another one."),
     ("scheduler_schedule_attempts_total", Type::Counter, "Pods that were tried, by result."),
     ("scheduler_scheduling_algorithm_duration_seconds", Type::Histogram(SHORT), "Time to place one batch of pods."),
     ("workqueue_depth", Type::Gauge, "Keys that wait to be looked at."),

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::follow::Follower;
+use crate::journal::Journal;
 use crate::limits::{ELECTION_ANSWER_MAX, MEASURE_MS};
 use crate::metrics::Metrics;
 use mechi_controller::cache::Cache;
@@ -22,8 +23,15 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Leases that were granted and not looked at.
 const LEASES_QUEUE: usize = 64;
 
-/// Runs a fleet until it is told to stop; what its nodes wrote stays, and their heartbeats run out.
-pub(crate) async fn run<K: Kv>(kv: K, mut fleet: Fleet, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) {
+/// Runs a fleet until it is told to stop, or until its journal cannot be written; what its nodes wrote stays, and their
+/// heartbeats run out.
+pub(crate) async fn run<K: Kv>(
+    kv: K,
+    mut fleet: Fleet,
+    mut journal: Option<Journal>,
+    metrics: Arc<Metrics>,
+    mut stop: watch::Receiver<bool>,
+) {
     let clock = Clock::new();
     let mut follower: Follower<K, Cache> = Follower::new(kv.clone(), "nodes", metrics.clone());
     let (tell, mut leases) = mpsc::channel(LEASES_QUEUE);
@@ -37,9 +45,19 @@ pub(crate) async fn run<K: Kv>(kv: K, mut fleet: Fleet, metrics: Arc<Metrics>, m
     let mut measured_ms = 0;
     while !*stop.borrow() {
         let now = clock.now();
+        let mut planned = Vec::new();
         while follower.is_watching()
-            && let Some((id, txn)) = fleet.plan(&follower.copy, now)
+            && let Some(next) = fleet.plan(&follower.copy, now)
         {
+            planned.push(next);
+        }
+        if let Some(journal) = &mut journal
+            && let Err(error) = journal.append(&fleet.take_journal())
+        {
+            tracing::error!(%error, "nothing runs of which no journal tells");
+            return;
+        }
+        for (id, txn) in planned {
             let kv = kv.clone();
             jobs.spawn(async move { (id, kv.txn(&txn).await) });
         }

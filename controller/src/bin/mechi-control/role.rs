@@ -6,14 +6,15 @@
 use crate::clock::Clock;
 use crate::follow::Follower;
 use crate::limits::{
-    BEHIND_MS_MAX, ELECTION_ANSWER_MAX, FAILURE_REST_MS, HAND_ON_MAX, MEASURE_MS, UNKNOWN_RETRY_MAX, UNKNOWN_RETRY_MIN,
+    BEHIND_MS_MAX, ELECTION_ANSWER_MAX, FAILURE_REST_MS, HAND_ON_MAX, MEASURE_MS, READ_MAX, UNKNOWN_RETRY_MAX,
+    UNKNOWN_RETRY_MIN,
 };
 use crate::metrics::Metrics;
 use mechi_controller::cache::Mirror;
 use mechi_controller::control::Now;
 use mechi_controller::elect::{self, Elector, TTL_MS};
-use mechi_controller::keys;
-use mechi_controller::kv::{Error, Guard, KeyValue, Kv, LeaseId, Outcome, Revision, Txn};
+use mechi_controller::keys::{self, ObjectKey};
+use mechi_controller::kv::{Error, Guard, KeyValue, Kv, LeaseId, Outcome, Range, Revision, Txn};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -58,6 +59,16 @@ pub(crate) trait Role: Send + 'static {
     /// The next transaction, if there is one.
     fn plan(&mut self, copy: &mut Self::Copy, now: Now) -> Option<Ask>;
 
+    /// Objects that it wants to be read before it plans on; most roles want none.
+    fn wants(&self) -> Option<Vec<ObjectKey>> {
+        None
+    }
+
+    /// What the store has of them, of those that are there; nothing if it did not answer. The transaction that follows from it.
+    fn read(&mut self, _: &mut Self::Copy, _: Vec<KeyValue>, _: Now) -> Option<Ask> {
+        None
+    }
+
     /// What became of a transaction.
     fn answered(&mut self, copy: &mut Self::Copy, ask: &Ask, answer: Result<Outcome, Error>, now: Now) -> Next;
 
@@ -78,6 +89,11 @@ enum Done {
         ask: Ask,
         answer: Result<Outcome, Error>,
     },
+    /// What a role wanted to be read.
+    Read {
+        term: u64,
+        items: Vec<KeyValue>,
+    },
     /// What helps a copy that is behind.
     Helped,
 }
@@ -93,6 +109,8 @@ struct Replica<K: Kv, R: Role> {
     jobs: JoinSet<Done>,
     /// A step of the election is on its way.
     is_electing: bool,
+    /// What the role wants to know is being read.
+    is_reading: bool,
     /// The token that it has prepared to act under.
     token: Option<Revision>,
     has_begun: bool,
@@ -126,6 +144,7 @@ pub(crate) async fn run<K: Kv, R: Role>(
         clock: Clock::new(),
         jobs: JoinSet::new(),
         is_electing: false,
+        is_reading: false,
         token: None,
         has_begun: false,
         term: 0,
@@ -229,6 +248,17 @@ impl<K: Kv, R: Role> Replica<K, R> {
         while let Some(ask) = self.role.plan(&mut self.follower.copy, now) {
             self.send(ask, Duration::ZERO);
         }
+        if !self.is_reading
+            && let Some(keys) = self.role.wants()
+        {
+            self.is_reading = true;
+            let (kv, term) = (self.kv.clone(), self.term);
+            self.jobs.spawn(async move {
+                // What is not read is asked for again, when the role has rested.
+                let items = timeout(READ_MAX, read(&kv, &keys)).await.ok().and_then(Result::ok).unwrap_or_default();
+                Done::Read { term, items }
+            });
+        }
     }
 
     fn send(&mut self, ask: Ask, wait: Duration) {
@@ -268,6 +298,13 @@ impl<K: Kv, R: Role> Replica<K, R> {
             Done::Campaigned(answer) => {
                 self.is_electing = false;
                 self.elector.campaigned(answer, now.ms);
+            }
+            Done::Read { term, items } => {
+                self.is_reading = false;
+                let ask = (term == self.term).then(|| self.role.read(&mut self.follower.copy, items, now)).flatten();
+                if let Some(ask) = ask {
+                    self.send(ask, Duration::ZERO);
+                }
             }
             Done::Helped => {}
             Done::Wrote { term, ask, answer } => {
@@ -379,6 +416,20 @@ impl<K: Kv, R: Role> Replica<K, R> {
             Err(_) => tracing::warn!(component = R::COMPONENT, "no answer: its lease runs out by itself"),
         }
     }
+}
+
+/// Reads objects as they are now, those that are there.
+///
+/// - Errors: as [`Kv::range`], of the first that is not answered.
+async fn read<K: Kv>(kv: &K, keys: &[ObjectKey]) -> Result<Vec<KeyValue>, Error> {
+    let mut items = Vec::with_capacity(keys.len());
+    for key in keys {
+        let key = key.to_string();
+        // The next key there can be.
+        let end = format!("{key}\0").into();
+        items.extend(kv.range(Range { key: key.into(), end, limit: 1, revision: 0 }).await?.items);
+    }
+    Ok(items)
 }
 
 /// A refusal, as of the revision that the copy must have come to before it is worth another try: the newest change that a guard

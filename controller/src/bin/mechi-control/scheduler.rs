@@ -1,7 +1,9 @@
 //! The scheduler as a role.
 
+use crate::limits::MEASURE_MS;
 use crate::metrics::Metrics;
 use crate::role::{Ask, Next, Role};
+use mechi_controller::audit::queues;
 use mechi_controller::control::Now;
 use mechi_controller::keys::ObjectKey;
 use mechi_controller::kv::{Error, KeyValue, Outcome, Revision};
@@ -17,13 +19,36 @@ pub(crate) struct Scheduler {
     token: Option<Revision>,
     /// Since when pods are seen to wait, and which incarnation.
     waits: BTreeMap<ObjectKey, (Revision, u64)>,
+    /// Whether it looks at its own queues, and when it last did.
+    audits: bool,
+    audited_ms: u64,
     metrics: Arc<Metrics>,
 }
 
 impl Scheduler {
     /// One that has seen nothing yet.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { core: Core::default(), token: None, waits: BTreeMap::new(), metrics }
+        let (core, waits) = (Core::default(), BTreeMap::new());
+        Self { core, token: None, waits, audits: false, audited_ms: 0, metrics }
+    }
+
+    /// Looks at its own queues as it works, once in [`MEASURE_MS`].
+    pub(crate) fn auditing(mut self, audits: bool) -> Self {
+        self.audits = audits;
+        self
+    }
+
+    /// S11: whoever waits is in one place. Nobody but this process can see it.
+    fn audit(&mut self, copy: &View, now: Now) {
+        if !self.audits || now.ms < self.audited_ms + MEASURE_MS {
+            return;
+        }
+        self.audited_ms = now.ms;
+        self.metrics.add("mechi_control_queue_audits_total", &[], 1.0);
+        for finding in queues::waiting(copy, &self.core) {
+            self.metrics.add("mechi_control_queue_findings_total", &[], 1.0);
+            tracing::error!(%finding, "a queue is not as it must be");
+        }
     }
 }
 
@@ -52,6 +77,7 @@ impl Role for Scheduler {
             }
         }
         self.core.told(copy, &told, now);
+        self.audit(copy, now);
     }
 
     fn begin(&mut self, _: &mut View, token: Revision) {
@@ -70,6 +96,14 @@ impl Role for Scheduler {
         Some(bind)
     }
 
+    fn wants(&self) -> Option<Vec<ObjectKey>> {
+        self.core.victims()
+    }
+
+    fn read(&mut self, copy: &mut View, items: Vec<KeyValue>, now: Now) -> Option<Ask> {
+        self.core.make_room(copy, &items, self.token?, now)
+    }
+
     fn answered(&mut self, copy: &mut View, ask: &Ask, answer: Result<Outcome, Error>, now: Now) -> Next {
         let is_done = !matches!(answer, Err(Error::Unknown(_)));
         let is_failed = answer.is_err();
@@ -81,7 +115,14 @@ impl Role for Scheduler {
                 }
             }
         }
-        match self.core.answered(copy, ask.0, answer, now) {
+        let before = self.core.counters();
+        let again = self.core.answered(copy, ask.0, answer, now);
+        let after = self.core.counters();
+        if after.preempting > before.preempting {
+            let victims = after.preempted - before.preempted;
+            self.metrics.observe("scheduler_preemption_victims", &[], victims as f64);
+        }
+        match again {
             Some(_) => Next::Again,
             None if is_done && is_failed => Next::Rest,
             None => Next::Nothing,
@@ -99,6 +140,7 @@ impl Role for Scheduler {
         {
             metrics.set("scheduler_schedule_attempts_total", &[("result", result)], count as f64);
         }
+        metrics.set("scheduler_preemption_attempts_total", &[], counters.preempting as f64);
         let queues = ["active", "backoff", "unschedulable", "in_flight"];
         for (queue, count) in queues.into_iter().zip(self.core.queues().lengths()) {
             metrics.set("scheduler_pending_pods", &[("queue", queue)], count as f64);

@@ -34,8 +34,8 @@ impl Replica {
         let (stop, told) = watch::channel(false);
         let metrics = Arc::new(Metrics::default());
         let (kv, name) = (kv.clone(), identity.to_owned());
-        let scheduler =
-            role::run(kv.clone(), Scheduler::new(metrics.clone()), name.clone(), metrics.clone(), told.clone());
+        let scheduler = Scheduler::new(metrics.clone()).auditing(true);
+        let scheduler = role::run(kv.clone(), scheduler, name.clone(), metrics.clone(), told.clone());
         let controllers = role::run(kv, Controllers::new(metrics.clone()), name, metrics.clone(), told);
         Self { stop, tasks: vec![tokio::spawn(scheduler), tokio::spawn(controllers)], metrics }
     }
@@ -75,7 +75,7 @@ fn fleet(kv: &Local, count: usize) -> (watch::Sender<bool>, JoinHandle<()>) {
     let script = "start=5ms,ready=5ms,stop=5ms".parse().expect("a script");
     let fleet = Fleet::new(Make { capacity, script, ..Make::default() }, (0..count).map(|n| format!("node-{n}")));
     let (stop, told) = watch::channel(false);
-    let task = tokio::spawn(nodes::run(kv.clone(), fleet, Arc::new(Metrics::default()), told));
+    let task = tokio::spawn(nodes::run(kv.clone(), fleet, None, Arc::new(Metrics::default()), told));
     (stop, task)
 }
 
@@ -152,12 +152,14 @@ async fn a_deployment_becomes_available_is_scaled_and_deleted_whoever_leads() {
 
     for metric in [
         "leader_election_master_status{name=\"controllers\"} 1",
+        "mechi_control_queue_audits_total ",
         "mechi_control_relists_total{copy=\"scheduler\",cause=\"election\"} ",
         "mechi_control_txns_total{component=\"controllers\",result=\"committed\"} ",
         "mechi_control_reconcile_duration_seconds_count{controller=\"deployment\"} ",
     ] {
         comes(metric, async || three.metrics.text().contains(metric).then_some(())).await;
     }
+    assert!(!three.metrics.text().contains("mechi_control_queue_findings_total "), "S11 does not hold");
     three.stop().await;
     assert_eq!(held(&kv, &keys::election("scheduler")).await, None, "its lease is over");
     stop_nodes.send_replace(true);

@@ -18,7 +18,7 @@ use crate::api::change::{Deletion, seen};
 use crate::cache::Cache;
 use crate::keys::ObjectKey;
 use crate::kv::Txn;
-use crate::limits::HISTORY_BATCH_MAX;
+use crate::limits::{HISTORY_BATCH_MAX, HISTORY_GUARDS_MAX};
 use crate::types::resource::{Held, Resource as _};
 use crate::types::workload::{Deployment, ReplicaSet};
 use sets::Sets;
@@ -37,8 +37,8 @@ pub fn reconcile(cache: &Cache, key: &ObjectKey, now: Now) -> Plan {
     status::fill_in(&sets, &mut step.new, now, &mut plan);
     let stored = step.new.to_stored();
     if !step.txn.is_empty() || stored != deployment.to_stored() {
-        let touched = step.txn.guard(seen(deployment)).put(deployment.key().to_string(), stored);
-        plan.txns.push(touched);
+        let touch = step.touch();
+        plan.txns.push(step.txn.and(touch));
     } else if !deployment.metadata.is_going() {
         clean_up(&sets, deployment, now, &mut plan);
     }
@@ -55,7 +55,7 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Gives a ReplicaSet another number of pods.
+    /// Gives a ReplicaSet another number of pods, unless no transaction holds it too: then a later step does.
     fn scale(&mut self, set: &Held<ReplicaSet>, replicas: i32, plan: &mut Plan) {
         let mut new = set.to_object();
         let old = set.wanted();
@@ -64,8 +64,11 @@ impl Step<'_> {
         if new.spec != set.spec {
             new.metadata.generation += 1;
         }
-        let txn = std::mem::take(&mut self.txn);
-        self.txn = txn.guard(seen(set)).put(set.key().to_string(), new.to_stored());
+        let more = Txn::new().guard(seen(set)).put(set.key().to_string(), new.to_stored());
+        if !self.txn.fits_with(&more.clone().and(self.touch())) {
+            return self.rely_on(set);
+        }
+        self.txn = std::mem::take(&mut self.txn).and(more);
         if replicas != old {
             let way = if replicas > old { "up" } else { "down" };
             let name = &set.metadata.name;
@@ -73,9 +76,18 @@ impl Step<'_> {
         }
     }
 
-    /// Insists that a ReplicaSet is as it was read.
+    /// Insists that a ReplicaSet is as it was read. Of those that are long done with, no more than a transaction holds.
     fn rely_on(&mut self, set: &Held<ReplicaSet>) {
-        self.txn = std::mem::take(&mut self.txn).guard(seen(set));
+        let is_done = set.wanted() == 0 && set.status.replicas == 0;
+        if !is_done || self.txn.guards().len() < HISTORY_GUARDS_MAX {
+            self.txn = std::mem::take(&mut self.txn).guard(seen(set));
+        }
+    }
+
+    /// Rewrites the Deployment; refused if it is not as it was read.
+    fn touch(&self) -> Txn {
+        let deployment = self.deployment;
+        Txn::new().guard(seen(deployment)).put(deployment.key().to_string(), self.new.to_stored())
     }
 }
 

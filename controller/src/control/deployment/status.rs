@@ -1,5 +1,6 @@
 //! What people are told of a Deployment.
 
+use super::super::replica_set::REPLICA_FAILURE;
 use super::super::{Now, Plan};
 use super::rolling::bounds;
 use super::sets::Sets;
@@ -34,7 +35,18 @@ pub(super) fn fill_in(sets: &Sets<'_>, deployment: &mut Deployment, now: Now, pl
     };
     set(&mut status.conditions, "Available", state, reason, message.to_owned(), now.time);
     progress(sets, deployment, &old, &mut status, now, plan);
+    failure(sets, &mut status.conditions, now.time);
     deployment.status = status;
+}
+
+/// What keeps a ReplicaSet from making its pods is said of the Deployment too, the new one's first.
+fn failure(sets: &Sets<'_>, conditions: &mut Vec<Condition>, now: Time) {
+    let said = sets.new.into_iter().chain(sets.old.iter().copied()).flat_map(|set| &set.status.conditions);
+    let mut failed = said.filter(|condition| condition.r#type == REPLICA_FAILURE && condition.status == "True");
+    match failed.next() {
+        Some(failed) => set(conditions, REPLICA_FAILURE, "True", &failed.reason, failed.message.clone(), now),
+        None => conditions.retain(|condition| condition.r#type != REPLICA_FAILURE),
+    }
 }
 
 fn set(conditions: &mut Vec<Condition>, r#type: &str, status: &str, reason: &str, message: String, now: Time) {

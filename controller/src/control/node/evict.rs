@@ -135,7 +135,7 @@ pub(super) fn orphans(cache: &Cache, node: &ObjectKey, now: Now, plan: &mut Plan
 }
 
 /// Tells a pod to go and writes down why; `None` if it was told the same already.
-fn told_to_go(pod: &Held<Pod>, grace: Option<i64>, reason: &str, message: &str, now: Time) -> Option<Txn> {
+pub(crate) fn told_to_go(pod: &Held<Pod>, grace: Option<i64>, reason: &str, message: &str, now: Time) -> Option<Txn> {
     let mut new = pod.to_object();
     let why = Condition {
         r#type: "DisruptionTarget".to_owned(),

@@ -22,7 +22,7 @@ mod zone;
 mod evict;
 
 pub use evict::BY_TAINT;
-pub(crate) use evict::{Stay, stay};
+pub(crate) use evict::{Stay, stay, told_to_go};
 pub use health::{is_heard, sick_taint};
 pub use zone::{Brake, Disruption, zone_of};
 

@@ -1,0 +1,126 @@
+//! Who waits is looked at again when it may fit, and whoever is more urgent gets room.
+
+use super::bench::{Bench, at, node, pod};
+use super::*;
+use serde_json::json;
+
+fn message(pod: &Pod) -> &str {
+    let condition = pod.status.conditions.iter().find(|condition| condition.r#type == "PodScheduled");
+    condition.map_or("", |condition| &condition.message)
+}
+
+#[test]
+fn room_that_others_made_is_kept_until_the_pod_is_bound() {
+    let mut bench = Bench::new(&[node("n1", "2"), pod("low", 0, "2", "n1"), pod("high", 10, "2", "")]);
+    bench.work(1_000);
+    let (low, high) = (bench.pod("low"), bench.pod("high"));
+    assert!(low.metadata.is_going());
+    assert_eq!(high.status.nominated_node_name, "n1");
+    assert_eq!(message(&high), "0/1 nodes are available: 1 Insufficient cpu.");
+    let told: Vec<_> = bench.scheduler.take_notes().into_iter().map(|note| note.reason).collect();
+    assert_eq!(told, ["FailedScheduling", "Preempted"]);
+    assert_eq!((bench.scheduler.counters().preempting, bench.scheduler.counters().preempted), (1, 1));
+
+    // It rests first when the room is there, and nobody less urgent gets it.
+    bench.delete("low");
+    bench.put(&pod("other", 5, "1", ""));
+    bench.work(1_500);
+    let other = bench.pod("other");
+    assert_eq!(other.spec.node_name, "");
+    assert_eq!(
+        message(&other),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found \
+         for incoming pod."
+    );
+    bench.work(10_000);
+    let high = bench.pod("high");
+    assert_eq!((high.spec.node_name.as_str(), high.status.nominated_node_name.as_str()), ("n1", ""));
+    assert_eq!(bench.view.used_anew()["n1"].cpu, 2_000);
+}
+
+#[test]
+fn two_that_are_as_urgent_do_not_want_the_same_to_go() {
+    let mut bench = Bench::new(&[
+        node("n1", "2"),
+        pod("low", 0, "2", "n1"),
+        node("n2", "2"),
+        pod("lower", 0, "2", "n2"),
+        pod("high", 10, "2", ""),
+        pod("high-too", 10, "2", ""),
+        pod("high-three", 10, "2", ""),
+    ]);
+    bench.work(1_000);
+    let mut nominated: Vec<String> =
+        ["high", "high-too", "high-three"].map(|name| bench.pod(name).status.nominated_node_name).into();
+    nominated.sort();
+    assert_eq!(nominated, ["", "n1", "n2"]);
+    assert_eq!(bench.scheduler.counters().preempted, 2);
+}
+
+#[test]
+fn nobody_goes_for_a_pod_that_says_never() {
+    let mut high = pod("high", 10, "2", "");
+    high["spec"]["preemptionPolicy"] = json!("Never");
+    let mut bench = Bench::new(&[node("n1", "2"), pod("low", 0, "2", "n1"), high]);
+    bench.work(1_000);
+    assert!(!bench.pod("low").metadata.is_going());
+    assert_eq!(
+        message(&bench.pod("high")),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+    );
+}
+
+#[test]
+fn a_nomination_ends_when_it_helps_no_more() {
+    let mut bench = Bench::new(&[node("n1", "2"), pod("low", 0, "2", "n1"), pod("high", 10, "2", "")]);
+    bench.work(1_000);
+    assert_eq!(bench.pod("high").status.nominated_node_name, "n1");
+    bench.put(&node("n1", "1"));
+    // It hears of it, and rests first.
+    bench.work(2_000);
+    bench.work(10_000);
+    let high = bench.pod("high");
+    assert_eq!(high.status.nominated_node_name, "");
+    assert_eq!(
+        message(&high),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Insufficient cpu."
+    );
+}
+
+#[test]
+fn whoever_leads_no_more_forgets_whom_it_wanted_to_go() {
+    let mut bench = Bench::new(&[node("n1", "2"), pod("low", 0, "2", "n1"), pod("high", 10, "2", "")]);
+    assert!(bench.scheduler.plan(&mut bench.view, bench.token, at(0)).is_none());
+    assert_eq!(bench.scheduler.victims().map(|victims| victims.len()), Some(1));
+    assert!(bench.scheduler.plan(&mut bench.view, bench.token, at(0)).is_none(), "nobody is placed before it is read");
+    bench.scheduler.reset(&mut bench.view);
+    assert_eq!((bench.scheduler.victims(), bench.scheduler.queues().lengths()), (None, [1, 0, 0, 0]));
+}
+
+/// Reasons were counted, and not nodes: two against one node were taken for one against each of two.
+#[test]
+fn a_pod_waits_for_an_answer_where_it_fits_whatever_another_node_lacks() {
+    let mut small = node("n1", "1");
+    small["status"]["allocatable"]["memory"] = json!("1Gi");
+    let mut second = pod("second", 0, "2", "");
+    second["spec"]["containers"][0]["resources"]["requests"]["memory"] = json!("2Gi");
+    let mut bench = Bench::new(&[small, node("n2", "8"), pod("first", 0, "2", "")]);
+    let (id, first) = bench.plan(at(0)).expect("the first one is on its way to the second node");
+    bench.put(&second);
+    assert!(bench.plan(at(0)).is_none());
+    assert_eq!(bench.scheduler.queues().lengths(), [1, 0, 0, 1], "the second one is looked at again at once");
+    let answer = bench.store.txn(&first);
+    assert!(bench.scheduler.answered(&mut bench.view, id, answer, at(0)).is_none());
+    bench.work(0);
+    assert_eq!(bench.pod("second").spec.node_name, "n2");
+}
+
+#[test]
+fn a_bind_that_was_not_done_wakes_who_waits_for_its_room() {
+    let mut bench = Bench::new(&[node("n1", "2"), pod("first", 0, "2", ""), pod("second", 0, "2", "")]);
+    let (id, _) = bench.plan(at(0)).expect("the first one is on its way, and the second one says why it waits");
+    assert_eq!(bench.scheduler.queues().lengths(), [0, 0, 1, 1]);
+    let lost = Err(Error::Unavailable("lost".to_owned()));
+    assert!(bench.scheduler.answered(&mut bench.view, id, lost, at(0)).is_none());
+    assert_eq!(bench.scheduler.queues().lengths(), [1, 1, 0, 0]);
+}
