@@ -18,7 +18,7 @@ const SHORT: &[f64] = &[0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0];
 
 /// All metrics there are: nothing else can be counted.
-static FAMILIES: [(&str, Type, &str); 22] = [
+static FAMILIES: [(&str, Type, &str); 24] = [
     ("leader_election_master_status", Type::Gauge, "1 while this replica leads."),
     (
         "mechi_control_cache_lag_revisions",
