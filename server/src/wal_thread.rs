@@ -223,6 +223,8 @@ impl<L: Log> Thread<L> {
     fn serve(&mut self) -> Result<(), Fatal> {
         let mut asks = Vec::new();
         let mut snapshot = self.first_snapshot;
+        // Something was synced that no mark speaks for yet.
+        let mut owes_mark = false;
         loop {
             self.gauges.bytes.store(self.log.bytes(), Ordering::Relaxed);
             self.gauges.since_snapshot.store(self.log.bytes_since(snapshot), Ordering::Relaxed);
@@ -257,12 +259,13 @@ impl<L: Log> Thread<L> {
                 let _ = done.send(());
                 return Ok(());
             }
+            owes_mark |= synced;
             if round.stop {
-                return Ok(());
+                return if owes_mark { self.log.mark() } else { Ok(()) };
             }
             // Only a dry queue has time for the mark; under load the next write says the same.
             self.letters.take_now(&mut asks);
-            if asks.is_empty() && synced {
+            if asks.is_empty() && std::mem::take(&mut owes_mark) {
                 self.log.mark()?;
             }
         }

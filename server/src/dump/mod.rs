@@ -52,7 +52,7 @@ fn dump(asked: &Asked, out: &mut Out) -> Result<()> {
         bail!("{shown} is no data directory of a member: it has no folder member/");
     }
     if let Some(holder) = running::holder(&asked.data_dir.join("lock"))? {
-        bail!("a member runs on {shown} ({holder}): stop it first, or copy the folder and dump the copy");
+        bail!("a member runs on {shown} ({holder}): stop it first, or dump a snapshot of its file system");
     }
     let disk = ReadOnly::new(&member);
     // What is damaged is told where the snapshots are printed.

@@ -75,9 +75,9 @@ pub(super) fn harm(disk: &SimDisk, harm: Harm, others: &[(u64, Damage)], rng: &m
     None
 }
 
-/// A sector of a batch in the log that a later header vouches for, and that header is not the damaged one, or that is vouched
-/// for beside the log: only then can a reader know that what is gone was durable. Behind that nothing tells damage from a
-/// torn tail.
+/// A sector of a batch in the log that a later header vouches for, and that header is not the damaged one, or that is
+/// vouched for beside the log: only then can a reader know that what is gone was durable. Behind that nothing tells
+/// damage from a torn tail.
 fn in_log(disk: &SimDisk, rng: &mut Rng) -> Option<(String, Range<usize>)> {
     let ids = inspect::segments(disk, WAL_DIR).ok()?;
     let segments: Vec<SeenSegment> = ids.iter().filter_map(|id| inspect::read(disk, WAL_DIR, *id).ok()).collect();
@@ -214,7 +214,8 @@ mod tests {
         drop(wal);
         let (mut refused, mut whole) = (0, 0);
         for (path, bytes) in quiet.files().into_iter().filter(|(path, _)| path.ends_with(".wal")) {
-            for (left, has_zeros) in (0..bytes.len()).step_by(SECTOR_BYTES).flat_map(|left| [(left, false), (left, true)]) {
+            let ends = (0..bytes.len()).step_by(SECTOR_BYTES).flat_map(|left| [(left, false), (left, true)]);
+            for (left, has_zeros) in ends {
                 let disk = quiet.fork();
                 lose_end(&disk, &path, &bytes[..left], bytes.len(), has_zeros);
                 match Wal::open(disk, WAL_DIR, layout, None) {

@@ -1,9 +1,10 @@
 //! What the segments on disk say: the log, or where it is damaged.
 //!
 //! A header says which bytes were `durable` when it was written, and so does a file beside the segments. The highest
-//! such place among all that are intact is *vouched* for. Damage at or behind it is a torn tail that nobody was promised, and is cut. Damage before it is
-//! corruption, and is tolerated only if all that it hides lies below a verified snapshot and an intact HardState. A
-//! newest segment that is shorter than it was made is corruption too: what it lost includes what vouched for it.
+//! such place among all that are intact is *vouched* for. Damage at or behind it is a torn tail that nobody was
+//! promised, and is cut. Damage before it is corruption, and is tolerated only if all that it hides lies below a
+//! verified snapshot and an intact HardState. A newest segment that is shorter than it was made is corruption too: what
+//! it lost includes what vouched for it.
 //! Nothing here touches a disk.
 
 use super::record::{Logged, Record, Start};
@@ -65,11 +66,7 @@ pub(super) struct Log {
 /// Reads the log out of all segments found, ascending by id, of which `said` is vouched for beside them.
 ///
 /// - Errors: [`Fatal::Corrupt`] with the file and offset of the first damage, or of the gap to `snapshot`.
-pub(super) fn recover(
-    found: &[Scanned],
-    said: Position,
-    snapshot: Option<(Index, Term)>,
-) -> Result<Log, Fatal> {
+pub(super) fn recover(found: &[Scanned], said: Position, snapshot: Option<(Index, Term)>) -> Result<Log, Fatal> {
     let headers = || found.iter().flat_map(|segment| segment.batches.iter().map(|batch| &batch.header));
     let vouched = headers().map(|header| header.durable).max().unwrap_or_default().max(said);
     let boot = headers().map(|header| header.boot).max().unwrap_or_default();
@@ -91,6 +88,12 @@ pub(super) fn recover(
         return Ok(Log { boot, ..Log::default() });
     };
 
+    // What lies behind the head's base in older segments was given up, whatever was said of it: by an older version that
+    // did not read it.
+    let vouched = match start(head) {
+        Some(start) if vouched.segment < head.id => vouched.min(start.base),
+        _ => vouched,
+    };
     let mut replay = Replay { log: Log { boot, vouched, ..Log::default() }, ..Replay::default() };
     for &(scanned, limit) in &chain {
         replay.segment(scanned, limit, scanned.id == head.id)?;

@@ -62,16 +62,16 @@ impl<D: Disk> Wal<D> {
 
     /// Writes that all is durable, without waiting for it to be; called when the queue runs dry.
     ///
-    /// It is said twice, behind the last batch and in a file beside the log: what damages the end of a segment would take the
-    /// first with what it speaks of.
+    /// It is said twice, behind the last batch and in a file beside the log: what damages the end of a segment would
+    /// take the first with what it speaks of.
     pub fn mark(&mut self) -> Result<(), Error> {
         self.check_usable()?;
         if self.low_on_space || self.free.len() < self.options.reserve_segments {
             self.fill_reserve()?;
         }
         let speaks_for = self.durable.min(self.records_end);
-        if self.vouched < speaks_for
-            && let Err(error) = self.vouch.say(self.durable)
+        // Whatever a header says of it: that may stand in the page of what it speaks of.
+        if let Err(error) = self.vouch.say(self.durable)
             && !disk::is_full(&error)
         {
             return Err(self.poison("vouch for the log", error).into());
