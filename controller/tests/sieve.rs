@@ -1,6 +1,6 @@
 //! Sieve's three patterns, enumerated: every transaction that a replica can die after, every revision that it can fail to
 //! see, every copy that it can act on too late. Whatever of it happens, no revision breaks a statement, and the end is the
-//! end of the run in which nothing happens, but for names, places and times.
+//! end of the run in which nothing happens, but for names, places, times, and makes that are over.
 //!
 //! - Source: Sun et al., "Automatic Reliability Testing for Cluster Management Controllers", OSDI 2022: intermediate,
 //!   unobserved and stale states.
@@ -21,7 +21,7 @@ use mechi_controller::queue::Priority;
 use mechi_controller::sched::view::View;
 use mechi_controller::sched::{COMPONENT, Scheduler};
 use mechi_controller::types::pod::Pod;
-use mechi_controller::types::resource::Resource as _;
+use mechi_controller::types::resource::{Held, Resource as _};
 use mechi_controller::types::workload::{Deployment, ReplicaSet};
 use nodes::{MACHINES, Machines};
 use serde_json::{Value, json};
@@ -268,7 +268,10 @@ impl World {
     /// Everything that people and controllers made, but for what may be another each time.
     fn end(&self) -> Vec<String> {
         let mut all: Vec<_> = self.ground.all::<Deployment>().iter().map(|object| object.to_stored()).collect();
-        all.extend(self.ground.all::<ReplicaSet>().iter().map(|object| object.to_stored()));
+        // A make that was wanted only while nobody looked is in nobody's history.
+        let sets = self.ground.all::<ReplicaSet>();
+        let lives = |set: &&Held<ReplicaSet>| set.wanted() > 0 || set.status.replicas > 0;
+        all.extend(sets.iter().filter(lives).map(|object| object.to_stored()));
         all.extend(self.ground.all::<Pod>().iter().map(|object| object.to_stored()));
         let masked = |stored: &[u8]| {
             let mut object: Value = serde_json::from_slice(stored).expect("an object");

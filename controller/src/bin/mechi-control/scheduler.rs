@@ -21,7 +21,7 @@ pub(crate) struct Scheduler {
     waits: BTreeMap<ObjectKey, (Revision, u64)>,
     /// Whether it looks at its own queues, and when it last did.
     audits: bool,
-    audited_ms: u64,
+    audited_ms: Option<u64>,
     metrics: Arc<Metrics>,
 }
 
@@ -29,7 +29,7 @@ impl Scheduler {
     /// One that has seen nothing yet.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         let (core, waits) = (Core::default(), BTreeMap::new());
-        Self { core, token: None, waits, audits: false, audited_ms: 0, metrics }
+        Self { core, token: None, waits, audits: false, audited_ms: None, metrics }
     }
 
     /// Looks at its own queues as it works, once in [`MEASURE_MS`].
@@ -40,10 +40,10 @@ impl Scheduler {
 
     /// S11: whoever waits is in one place. Nobody but this process can see it.
     fn audit(&mut self, copy: &View, now: Now) {
-        if !self.audits || now.ms < self.audited_ms + MEASURE_MS {
+        if !self.audits || self.audited_ms.is_some_and(|last| now.ms < last + MEASURE_MS) {
             return;
         }
-        self.audited_ms = now.ms;
+        self.audited_ms = Some(now.ms);
         self.metrics.add("mechi_control_queue_audits_total", &[], 1.0);
         for finding in queues::waiting(copy, &self.core) {
             self.metrics.add("mechi_control_queue_findings_total", &[], 1.0);
