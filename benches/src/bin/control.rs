@@ -17,8 +17,13 @@ use std::time::Instant;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const EXAMPLE: &str = "\
+Example:
+  target/release/control --rounds 1 --only bound --members 1 --nodes 100 --pods 1000 --out target/quick";
+
 /// Run the control plane on Mechi and on etcd, round by round, and write a table after each run
 #[derive(Debug, Parser)]
+#[command(after_help = EXAMPLE)]
 struct Options {
     #[command(flatten)]
     programs: BothPrograms,
@@ -29,7 +34,9 @@ struct Options {
     #[arg(long, value_name = "N", default_value = "5", value_parser = arguments::rounds())]
     rounds: usize,
     /// Only these scenarios [default: all]
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = PossibleValuesParser::new(SCENARIOS))]
+    ///
+    /// bound, latency, deployment, killed, stopped, rest, memory
+    #[arg(long, value_name = "NAME,...", hide_possible_values = true, value_delimiter = ',', value_parser = PossibleValuesParser::new(SCENARIOS))]
     only: Vec<String>,
     /// Members of the store
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,3", value_parser = PossibleValuesParser::new(["1", "3"]))]
