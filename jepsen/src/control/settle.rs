@@ -91,7 +91,7 @@ fn owner(cache: &Cache, key: &ObjectKey, meta: &ObjectMeta, left: &mut Vec<Strin
     };
     let found = Kind::of_name(&owner.kind).map(|kind| ObjectKey::new(kind, &meta.namespace, &owner.name));
     let found = found.and_then(|key| cache.object(&key)).and_then(Object::meta);
-    if !found.is_some_and(|found| found.uid == owner.uid) {
+    if found.is_none_or(|found| found.uid != owner.uid) {
         left.push(format!("{key} is of {} {}, which is not there", owner.kind, owner.name));
     }
 }
@@ -140,8 +140,13 @@ mod tests {
 
     const CLUSTER: u64 = 7;
 
+    /// What a store holds, by key.
+    type Items = BTreeMap<&'static str, Value>;
+
+    type Change = fn(&mut Items);
+
     /// A store with a Deployment of one pod, all as it should be, but for what `change` does to it.
-    fn left(change: impl FnOnce(&mut BTreeMap<&'static str, Value>)) -> Vec<String> {
+    fn left(change: impl FnOnce(&mut Items)) -> Vec<String> {
         let owner = |kind: Kind, name: &str, created: i64| {
             let uid = keys::uid(CLUSTER, ObjectKey::new(kind, "default", name).to_string().as_bytes(), created);
             json!([{"apiVersion": "apps/v1", "kind": kind.name(), "name": name, "uid": uid, "controller": true}])
@@ -150,7 +155,7 @@ mod tests {
             json!({"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
         let ready = json!([{"type": "Ready", "status": "True"}]);
         // Created at revisions in their order: the Deployment at 4, its ReplicaSet at 8.
-        let mut items: BTreeMap<&'static str, Value> = BTreeMap::new();
+        let mut items = Items::new();
         items.insert("_coord/election/controllers", json!("one"));
         items.insert("_coord/election/scheduler", json!("one"));
         items.insert(
@@ -200,7 +205,7 @@ mod tests {
     #[test]
     fn each_thing_that_is_left_to_be_done_is_told() {
         let pod = "pods/default/d-1-x";
-        let cases: [(fn(&mut BTreeMap<&'static str, Value>), &str); 6] = [
+        let cases: [(Change, &str); 6] = [
             (|items| drop(items.remove("nodes/n")), "is on n, which is not there"),
             (|items| drop(items.remove("_coord/election/scheduler")), "nobody leads the scheduler"),
             (|items| drop(items.remove("replicasets/default/d-1")), "is of ReplicaSet d-1, which is not there"),

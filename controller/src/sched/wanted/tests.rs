@@ -63,9 +63,9 @@ fn a_victim_that_is_not_as_it_was_stays() {
     let stale = |wanted: &Wanted, read: &[KeyValue]| assert_eq!(txn(&bench, wanted, read), Err(Missed::Stale));
     stale(&wanted(&bench), &[]);
     let victims = vec![(key("low"), low.created + 1)];
-    stale(&Wanted { victims, ..wanted(&bench) }, &[low.clone()]);
-    stale(&Wanted { priority: 0, ..wanted(&bench) }, &[low.clone()]);
-    stale(&Wanted { node: "n2".to_owned(), ..wanted(&bench) }, &[low.clone()]);
+    stale(&Wanted { victims, ..wanted(&bench) }, std::slice::from_ref(&low));
+    stale(&Wanted { priority: 0, ..wanted(&bench) }, std::slice::from_ref(&low));
+    stale(&Wanted { node: "n2".to_owned(), ..wanted(&bench) }, std::slice::from_ref(&low));
     // What changes between the reading and the writing is found by a guard.
     for change in [pod("low", 0, "1", "n1"), pod("high", 10, "1", "")] {
         let low = bench.item(&key("low")).expect("it is there");
