@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Mutex;
 
 /// Seeds within which each known bug must be found.
-pub const SEEDS_MAX: u64 = 200;
+pub const SEEDS_MAX: u64 = 1_000;
 
 /// Characters of a finding that are shown.
 const FINDING_MAX: usize = 110;
