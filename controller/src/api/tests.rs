@@ -130,8 +130,8 @@ async fn bad_objects_are_refused_in_kubernetes_words_and_nothing_is_written() {
     let quantity = read::<Pod>(quantity.to_string().as_bytes(), true).expect_err("no amount");
     assert!(quantity.message.contains("quantities must match the regular expression"), "{quantity}");
 
-    let many = json!({"metadata": {"name": "Bad_Name", "namespace": "default"}, "spec": {"preemptionPolicy": "Sometimes",
-        "containers": [{"name": "c", "image": "i"}, {"name": "c"}]}});
+    let many = json!({"metadata": {"name": "Bad_Name", "namespace": "default"}, "spec": {
+        "preemptionPolicy": "Sometimes", "containers": [{"name": "c", "image": "i"}, {"name": "c"}]}});
     let many = api.create(object::<Pod>(many), NOW).await.expect_err("several errors");
     for part in [
         "Pod \"Bad_Name\" is invalid: [metadata.name: Invalid value",

@@ -2,8 +2,9 @@
 //!
 //! It knows nothing of who wrote what and trusts nobody: it has the history alone, which is the same for everybody. `rules`
 //! has one function for each kind of statement, `nodes` those about nodes, `preemptions` the one about pods that go for
-//! others, `rollouts` what needs a memory of pods; here is what feeds them. Three statements are not about the store alone and have auditors of their own: `watch` (what watchers
-//! were told), `journals` (what nodes ran) and `queues` (who waits in a scheduler).
+//! others, `rollouts` what needs a memory of pods; here is what feeds them. Three statements are not about the store alone
+//! and have auditors of their own: `watch` (what watchers were told), `journals` (what nodes ran) and `queues` (who waits in
+//! a scheduler).
 
 mod rules;
 mod nodes;

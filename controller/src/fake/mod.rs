@@ -1,9 +1,10 @@
 //! Fake nodes, thousands in one process: each registers, is heard of, and takes the pods that are bound to it through the
 //! stages of a script. All share one copy of the store, and what they write is written in batches.
 //!
-//! In reading order: `script` (what becomes of pods, and when), `pod` and `node` (what is written of each), `journal` (what an agent
-//! would write down), and the fleet here, which looks at whatever changed or is due. Nothing but the times of stages is remembered: what a node has to do next is seen
-//! from the pod, so that a fleet which is started anew goes on with the pods that it finds.
+//! In reading order: `script` (what becomes of pods, and when), `pod` and `node` (what is written of each), `journal` (what
+//! an agent would write down), and the fleet here, which looks at whatever changed or is due. Nothing but the times of
+//! stages is remembered: what a node has to do next is seen from the pod, so that a fleet which is started anew goes on with
+//! the pods that it finds.
 //!
 //! Nodes share leases, [`NODES_PER_LEASE`] each: a heartbeat is a key under a lease as with any node, and those of one process live
 //! and die together anyway. Like a kubelet, a node registers once: one that somebody deleted stays deleted.

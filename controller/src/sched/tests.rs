@@ -29,8 +29,8 @@ fn room_that_others_made_is_kept_until_the_pod_is_bound() {
     assert_eq!(other.spec.node_name, "");
     assert_eq!(
         message(&other),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found \
-         for incoming pod."
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims \
+         found for incoming pod."
     );
     bench.work(10_000);
     let high = bench.pod("high");

@@ -153,8 +153,9 @@ fn slot(item: KeyValue, names: &mut HashSet<Arc<str>>, makes: &mut HashSet<Arc<N
             let node = interned(names, Arc::from(pod.status.nominated_node_name.as_str()));
             (node, interned(makes, Arc::new(Needs::of(&pod.spec))))
         });
-        // A copy: it would keep all that came with it, a page of a list for one pod.
-        let item = KeyValue { value: Bytes::copy_from_slice(&item.value), ..item };
+        // Copies: each would keep all that came with it, a page of a list for one pod.
+        let (key, value) = (Bytes::copy_from_slice(&item.key), Bytes::copy_from_slice(&item.value));
+        let item = KeyValue { key, value, ..item };
         Slot::Waiting { item, priority, nominated }
     }
 }

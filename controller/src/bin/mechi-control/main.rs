@@ -1,8 +1,9 @@
 //! `mechi-control`: the control plane over any etcd, as a program.
 //!
-//! In reading order: the words of its command line here, `store` (how the store is reached), `follow` (a copy that is kept up to
-//! date), `role` (one replica that is elected and acts), `scheduler` and `controllers` (what it does), `nodes` (fake ones) and their `journal`, `audit`
-//! (whether it was all right), `demo` (all of it at once), `metrics` and `http`, `log`, `clock`, `limits`.
+//! In reading order: the words of its command line here, `store` (how the store is reached), `follow` (a copy that is kept
+//! up to date), `role` (one replica that is elected and acts), `scheduler` and `controllers` (what it does), `nodes` (fake
+//! ones) and their `journal`, `audit` (whether it was all right), `demo` (all of it at once), `metrics` and `http`, `log`,
+//! `clock`, `limits`.
 
 mod limits;
 mod clock;

@@ -100,12 +100,17 @@ fn what_may_be_made_is_small_enough_for_whoever_works_with_it() {
     let set = rig.cache.all::<ReplicaSet>().next().expect("was made").key();
     assert_eq!(rig.settle(&set, reconcile), ["SuccessfulCreate"]);
 
-    // Ten more makes, all of that size, and each of them with a pod: one step of many cannot hold them all.
+    // Ten more makes, all of that size, and then each of them with a pod: one step of many cannot hold them all.
     for n in 0..10 {
         let mut next = rig.cache.get::<Deployment>("a", "web").expect("is there").to_object();
         next.spec.template.metadata.annotations.insert("n".to_owned(), n.to_string());
         rig.write(&Txn::new().put(key.to_string(), next.to_stored()));
         rig.settle(&key, deployment::reconcile);
+    }
+    let sets: Vec<ReplicaSet> = rig.cache.all::<ReplicaSet>().map(|set| set.to_object()).collect();
+    for mut set in sets {
+        set.spec.replicas = Some(1);
+        rig.write(&Txn::new().put(set.key().to_string(), set.to_stored()));
     }
     let mut scaled = rig.cache.get::<Deployment>("a", "web").expect("is there").to_object();
     scaled.spec.replicas = Some(0);
