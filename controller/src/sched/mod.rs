@@ -344,6 +344,12 @@ impl Scheduler {
         flies.chain(self.wanted.iter().map(|wanted| (&wanted.key, wanted.created)))
     }
 
+    /// The pods that a transaction on its way binds.
+    pub fn binds(&self, id: u64) -> impl Iterator<Item = &ObjectKey> {
+        let flight = self.flights.get(&id).filter(|flight| flight.victims.is_none());
+        flight.into_iter().flat_map(|flight| flight.pods.iter().map(|(key, _)| key))
+    }
+
     /// The answer to a transaction. Returns it if it is to be written again: its outcome is unknown, and only itself tells.
     /// After any other error the caller waits before it plans again.
     pub fn answered(&mut self, view: &mut View, id: u64, answer: Result<Outcome, Error>, now: Now) -> Option<Txn> {

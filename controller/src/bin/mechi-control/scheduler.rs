@@ -108,8 +108,8 @@ impl Role for Scheduler {
         let is_done = !matches!(answer, Err(Error::Unknown(_)));
         let is_failed = answer.is_err();
         if matches!(answer, Ok(Outcome::Committed(_))) {
-            for key in ask.1.writes().iter().filter_map(|write| ObjectKey::parse(write.key())) {
-                if let Some((_, since_ms)) = self.waits.get(&key) {
+            for key in self.core.binds(ask.0) {
+                if let Some((_, since_ms)) = self.waits.get(key) {
                     let seconds = now.ms.saturating_sub(*since_ms) as f64 / 1_000.0;
                     self.metrics.observe("scheduler_pod_scheduling_sli_duration_seconds", &[], seconds);
                 }
