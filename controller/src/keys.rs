@@ -10,6 +10,7 @@
 //! /events/<namespace>/<name>              leased, outside the one watch
 //! ```
 
+use crate::digest::{fnv, mix};
 use crate::kv::Revision;
 use std::fmt;
 
@@ -190,7 +191,8 @@ pub fn prefix_end(prefix: &str) -> Vec<u8> {
 /// Its one half is a digest of the cluster and the key, since one transaction creates many objects at one revision; the
 /// other half is the revision.
 pub fn uid(cluster_id: u64, key: &[u8], created: Revision) -> String {
-    let high = digest(cluster_id, key) & !0xf000 | 0x8000;
+    let of_key = fnv(cluster_id.to_le_bytes().into_iter().chain(key.iter().copied()));
+    let high = mix(of_key) & !0xf000 | 0x8000;
     let low = created as u64 & (u64::MAX >> 2) | 1 << 63;
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
@@ -200,16 +202,6 @@ pub fn uid(cluster_id: u64, key: &[u8], created: Revision) -> String {
         low >> 48,
         low & 0xffff_ffff_ffff
     )
-}
-
-/// Sixty-four bits of a cluster and a key: FNV-1a, and SplitMix64's last step, so that each bit hangs on all of them.
-fn digest(cluster_id: u64, key: &[u8]) -> u64 {
-    let byte = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let cluster = cluster_id.to_le_bytes();
-    let hash = cluster.iter().chain(key).fold(0xcbf2_9ce4_8422_2325, byte);
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }
 
 /// The revision at which the incarnation of this uid was created; `None` if it is no uid of this key in this cluster.

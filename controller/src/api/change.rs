@@ -6,6 +6,7 @@
 use super::defaults::Defaults;
 use super::status::{FieldError, Status};
 use super::validate::Validate;
+use crate::digest::letters;
 use crate::keys::{self, Kind, ObjectKey};
 use crate::kv::{Guard, Revision, Txn};
 use crate::limits::{NAME_BEGIN_CHARS_MAX, OBJECT_BYTES_MAX};
@@ -298,21 +299,7 @@ pub fn seen<T: Resource>(object: &Held<T>) -> Guard {
 /// A name that was not chosen: as much of `begin` as Kubernetes takes, and five letters that depend on a number.
 pub fn generated(begin: &str, number: u64) -> String {
     let begin: String = begin.chars().take(NAME_BEGIN_CHARS_MAX).collect();
-    format!("{begin}{}", suffix(number))
-}
-
-/// The end of a name that was not chosen.
-fn suffix(number: u64) -> String {
-    // No vowels and nothing that looks like another: such names spell nothing.
-    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut rest = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number >> 29;
-    (0..5)
-        .map(|_| {
-            let letter = LETTERS[(rest % 27) as usize];
-            rest /= 27;
-            char::from(letter)
-        })
-        .collect()
+    format!("{begin}{}", letters(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number >> 29, 5))
 }
 
 /// A number that names an attempt: of an incarnation, at a revision, the n-th.

@@ -4,6 +4,7 @@
 //! comes up, on which then nothing runs.
 
 use super::Finding;
+use crate::types::meta::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,11 @@ pub struct Entry {
     /// What happened on it.
     #[serde(flatten)]
     pub line: Line,
+}
+
+/// How a journal names a pod's incarnation.
+pub fn incarnation(meta: &ObjectMeta) -> String {
+    format!("{}/{}/{}", meta.namespace, meta.name, meta.uid)
 }
 
 /// All journals: each node's lines in their order, nodes in any.

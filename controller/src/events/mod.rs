@@ -13,6 +13,7 @@
 mod same;
 
 use crate::control::{About, Note, Now};
+use crate::digest::fnv;
 use crate::keys::{EVENTS, Kind};
 use crate::kv::{Error, Guard, LeaseId, Outcome, Revision, Txn};
 use crate::limits::{
@@ -138,8 +139,7 @@ impl Recorder {
         let key = &about.key;
         let namespace = if key.kind.is_namespaced() { key.namespace.clone() } else { DEFAULT_NAMESPACE.to_owned() };
         let bytes = self.instance.bytes().chain(now.ms.to_le_bytes()).chain(now.time.0.to_le_bytes());
-        let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        let number = bytes.chain(self.turns.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, fnv);
+        let number = fnv(bytes.chain(self.turns.to_le_bytes()));
         Event {
             api_version: "v1".to_owned(),
             kind: "Event".to_owned(),

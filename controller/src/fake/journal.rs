@@ -1,7 +1,7 @@
 //! What a fleet's containers do, as an agent of a real node writes it down: a line before one is started, and one after it has
 //! stopped.
 
-use crate::audit::journals::{Entry, Line};
+use crate::audit::journals::{Entry, Line, incarnation};
 use crate::keys::ObjectKey;
 use crate::kv::Revision;
 use crate::types::pod::Pod;
@@ -39,11 +39,10 @@ impl Journal {
             Some(_) => self.stopped(key),
             None => {}
         }
-        let meta = &pod.metadata;
         let running = Running {
             created: pod.created,
             node: pod.spec.node_name.clone(),
-            pod: format!("{}/{}/{}", meta.namespace, meta.name, meta.uid),
+            pod: incarnation(&pod.metadata),
             containers: pod.spec.containers.iter().map(|container| container.name.clone()).collect(),
         };
         let started = |container: &String| Entry {

@@ -254,7 +254,7 @@ impl Fleet {
             }
         };
         // Whatever this process did not start itself runs since it was found running.
-        if pod::runs(pod) && !self.timers.contains_key(key) {
+        if pod.runs() && !self.timers.contains_key(key) {
             self.starts(key, pod);
         }
         let Some((stage, wait_ms)) = pod::next(pod, pod.created, &script) else {

@@ -45,12 +45,6 @@ pub(super) fn next(pod: &Pod, created: Revision, script: &Script) -> Option<(Sta
     fail.or_else(|| script.crash.filter(befalls).map(|mishap| (Stage::Crash, mishap.after_ms)))
 }
 
-/// Whether any of its containers runs, as the store has it.
-pub(super) fn runs(pod: &Pod) -> bool {
-    let mut containers = pod.status.container_statuses.iter();
-    pod.status.phase == "Running" && containers.any(|container| container.state.running.is_some())
-}
-
 fn restart_ms(restarts: u32) -> u64 {
     RESTART_MS_MIN.saturating_mul(1 << (restarts - 1).min(16)).min(RESTART_MS_MAX)
 }

@@ -9,8 +9,9 @@
 //!   without its sample of nodes: all are looked at.
 
 use super::filter::{Reason, keeps_out, unhelpful};
-use super::table::{Needs, Place, Room, mix};
+use super::table::{Needs, Place, Room};
 use super::view::{Slot, View};
+use crate::digest::mix;
 use crate::keys::ObjectKey;
 use crate::kv::Revision;
 use crate::limits::VICTIMS_MAX;

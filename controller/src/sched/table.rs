@@ -5,6 +5,7 @@
 
 use super::amounts::Amounts;
 use super::filter::{self, Reason, keeps_out};
+use crate::digest::mix;
 use crate::limits::SIGNATURES_MAX;
 use crate::types::node::Node;
 use crate::types::pod::PodSpec;
@@ -120,13 +121,6 @@ fn scale(whole: i64) -> u64 {
 /// A hundredth's share of what is left, from 0 to 100.
 fn share(left: i64, scale: u64) -> u64 {
     ((u128::from(left.max(0) as u64) * u128::from(scale)) >> 64) as u64
-}
-
-/// Spreads numbers evenly.
-pub(super) fn mix(mut number: u64) -> u64 {
-    number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
 }
 
 impl Table {

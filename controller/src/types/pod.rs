@@ -316,6 +316,12 @@ impl Pod {
         ready.last_transition_time.filter(|_| ready.status == "True")
     }
 
+    /// Whether any of its containers runs, as its node says.
+    pub fn runs(&self) -> bool {
+        let mut containers = self.status.container_statuses.iter();
+        self.status.phase == "Running" && containers.any(|container| container.state.running.is_some())
+    }
+
     /// How often any of its containers was started anew.
     pub fn restarts(&self) -> i32 {
         self.status.container_statuses.iter().map(|status| status.restart_count).max().unwrap_or(0)

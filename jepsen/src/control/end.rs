@@ -12,7 +12,7 @@ use crate::limits::{ORDER_MAX, QUIET, SETTLE_MAX};
 use anyhow::{Context, Result};
 use mechi_checker::logs;
 use mechi_checker::verdict::Verdict;
-use mechi_controller::audit::journals::{Entry, Journals};
+use mechi_controller::audit::journals::{Entry, Journals, incarnation};
 use mechi_controller::audit::watch::Watcher;
 use mechi_controller::cache::Cache;
 use mechi_controller::kv::Etcd;
@@ -145,15 +145,7 @@ pub(super) fn journal(dir: &Path, cache_says: &BTreeSet<String>, trace: &Trace) 
 
 /// Pods of which a container runs by what the store has, as journals name them.
 pub(super) fn running(cache: &Cache) -> BTreeSet<String> {
-    let runs = |pod: &Pod| {
-        let mut containers = pod.status.container_statuses.iter();
-        pod.status.phase == "Running" && containers.any(|container| container.state.running.is_some())
-    };
-    let name = |pod: &Pod| {
-        let meta = &pod.metadata;
-        format!("{}/{}/{}", meta.namespace, meta.name, meta.uid)
-    };
-    cache.all::<Pod>().filter(|pod| runs(pod)).map(|pod| name(pod)).collect()
+    cache.all::<Pod>().filter(|pod| pod.runs()).map(|pod| incarnation(&pod.metadata)).collect()
 }
 
 /// Looks through all logs: panics, ends that nobody asked for, and what schedulers found in their own queues (S11).

@@ -40,6 +40,61 @@ pub(super) struct Harm<'a> {
     pub(super) operator: &'a Client,
 }
 
+/// What is killed or paused: members of the store, or processes of the control plane.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Store,
+    Control,
+}
+
+/// What is done to them.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Kill,
+    Pause,
+}
+
+impl How {
+    /// One of [`KINDS`].
+    fn kind(self, side: Side) -> &'static str {
+        match (self, side) {
+            (Self::Kill, Side::Store) => "kill-store",
+            (Self::Kill, Side::Control) => "kill-control",
+            (Self::Pause, Side::Store) => "pause-store",
+            (Self::Pause, Side::Control) => "pause-control",
+        }
+    }
+
+    /// What is seen of it.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Kill => "is down",
+            Self::Pause => "stands still",
+        }
+    }
+}
+
+impl Harm<'_> {
+    /// Returns whether there was anything to kill, or to pause.
+    fn stop(&self, side: Side, how: How, n: usize) -> Result<bool> {
+        match (how, side) {
+            (How::Kill, Side::Store) => self.cluster.kill(n),
+            (How::Kill, Side::Control) => self.plane.kill(n),
+            (How::Pause, Side::Store) => self.cluster.freeze(n),
+            (How::Pause, Side::Control) => self.plane.freeze(n),
+        }
+    }
+
+    fn bring_back(&self, side: Side, how: How, n: usize) -> Result<()> {
+        match (how, side) {
+            (How::Kill, Side::Store) => self.cluster.spawn(n),
+            (How::Kill, Side::Control) => self.plane.spawn(n),
+            (How::Pause, Side::Store) => self.cluster.thaw(n),
+            (How::Pause, Side::Control) => self.plane.thaw(n),
+        }
+    }
+}
+
 /// Does harm in both lanes until `end`.
 ///
 /// - Errors: a process could not be handled; what was harmed may still be so.
@@ -49,10 +104,23 @@ pub(super) async fn run(harm: &Harm<'_>, seed: u64, end: Instant) -> Result<()> 
     let processes = async {
         while !processes.is_over() {
             match processes.rng.below(4) {
-                0 => processes.kill_store().await?,
-                1 => processes.kill_control().await?,
-                2 => processes.pause_store().await?,
-                _ => processes.pause_control().await?,
+                0 => {
+                    let who = processes.members().await;
+                    processes.take_away(Side::Store, How::Kill, &who, 100..3_000).await?;
+                }
+                1 => {
+                    let who = processes.processes();
+                    processes.take_away(Side::Control, How::Kill, &who, 0..4_000).await?;
+                }
+                2 => {
+                    let who = processes.members().await;
+                    processes.take_away(Side::Store, How::Pause, &who, 200..5_000).await?;
+                }
+                _ => {
+                    let who = processes.processes();
+                    // Longer than an election's lease lives, more often than not: whoever wakes up believes that it leads.
+                    processes.take_away(Side::Control, How::Pause, &who, 500..8_000).await?;
+                }
             }
             processes.hold(300..2_000).await;
         }
@@ -129,53 +197,21 @@ impl Lane<'_> {
         who.iter().map(|n| self.harm.plane.name(*n)).collect::<Vec<_>>().join(", ")
     }
 
-    async fn kill_store(&mut self) -> Result<()> {
-        let (kind, who) = ("kill-store", self.members().await);
-        self.harm.trace.fault(kind, &self.member_names(&who));
-        for n in &who {
-            if self.harm.cluster.kill(*n)? {
-                self.harm.trace.effect(kind, &format!("{} is down", self.harm.cluster.name(*n)));
+    /// Ends some, or lets them stand still, for a while.
+    async fn take_away(&mut self, side: Side, how: How, who: &[usize], milliseconds: Range<u64>) -> Result<()> {
+        let (kind, harm) = (how.kind(side), self.harm);
+        let name = |n: usize| match side {
+            Side::Store => harm.cluster.name(n).to_owned(),
+            Side::Control => harm.plane.name(n),
+        };
+        harm.trace.fault(kind, &who.iter().map(|n| name(*n)).collect::<Vec<_>>().join(", "));
+        for n in who {
+            if harm.stop(side, how, *n)? {
+                harm.trace.effect(kind, &format!("{} {}", name(*n), how.outcome()));
             }
         }
-        self.hold(100..3_000).await;
-        who.iter().try_for_each(|n| self.harm.cluster.spawn(*n))
-    }
-
-    async fn kill_control(&mut self) -> Result<()> {
-        let (kind, who) = ("kill-control", self.processes());
-        self.harm.trace.fault(kind, &self.process_names(&who));
-        for n in &who {
-            if self.harm.plane.kill(*n)? {
-                self.harm.trace.effect(kind, &format!("{} is down", self.harm.plane.name(*n)));
-            }
-        }
-        self.hold(0..4_000).await;
-        who.iter().try_for_each(|n| self.harm.plane.spawn(*n))
-    }
-
-    async fn pause_store(&mut self) -> Result<()> {
-        let (kind, who) = ("pause-store", self.members().await);
-        self.harm.trace.fault(kind, &self.member_names(&who));
-        for n in &who {
-            if self.harm.cluster.freeze(*n)? {
-                self.harm.trace.effect(kind, &format!("{} stands still", self.harm.cluster.name(*n)));
-            }
-        }
-        self.hold(200..5_000).await;
-        who.iter().try_for_each(|n| self.harm.cluster.thaw(*n))
-    }
-
-    /// Longer than an election's lease lives, more often than not: whoever wakes up believes that it leads.
-    async fn pause_control(&mut self) -> Result<()> {
-        let (kind, who) = ("pause-control", self.processes());
-        self.harm.trace.fault(kind, &self.process_names(&who));
-        for n in &who {
-            if self.harm.plane.freeze(*n)? {
-                self.harm.trace.effect(kind, &format!("{} stands still", self.harm.plane.name(*n)));
-            }
-        }
-        self.hold(500..8_000).await;
-        who.iter().try_for_each(|n| self.harm.plane.thaw(*n))
+        self.hold(milliseconds).await;
+        who.iter().try_for_each(|n| harm.bring_back(side, how, *n))
     }
 
     /// Cuts links between members, in any shape; in one of them, links between members and everybody else.

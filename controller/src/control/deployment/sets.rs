@@ -3,6 +3,7 @@
 use super::super::Now;
 use crate::api::change::seen;
 use crate::cache::Cache;
+use crate::digest::{fnv, letters};
 use crate::keys::{Kind, ObjectKey};
 use crate::kv::{Guard, Txn};
 use crate::types::meta::{ObjectMeta, OwnerReference};
@@ -87,18 +88,8 @@ fn is_same(one: &PodTemplateSpec, other: &PodTemplateSpec) -> bool {
 
 /// Ten characters that depend on a template as it is stored, and on how often that was another's.
 fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
-    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let text = serde_json::to_vec(template).expect("objects have text as keys");
-    // FNV-1a of 128 bits' lower half would do as well: what matters is that it never changes.
-    let byte = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let mut rest = text.iter().chain(&collisions.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, byte);
-    (0..10)
-        .map(|_| {
-            let letter = LETTERS[(rest % 27) as usize];
-            rest /= 27;
-            char::from(letter)
-        })
-        .collect()
+    letters(fnv(text.into_iter().chain(collisions.to_le_bytes())), 10)
 }
 
 /// What became of the new ReplicaSet.
