@@ -3,7 +3,7 @@
 
 use super::record::{Logged, Record};
 use super::segment::{self, Position};
-use super::{Cut, recover, vouch};
+use super::{Cut, Wal, recover, vouch};
 use crate::disk::{self, Disk};
 use crate::effect::HardState;
 use crate::outcome::Fatal;
@@ -104,12 +104,7 @@ pub fn said<D: Disk>(disk: &D, dir: &str) -> io::Result<Position> {
 ///
 /// - Errors: [`Fatal::Corrupt`] where an open would refuse; [`Fatal::Io`].
 pub fn judge<D: Disk>(disk: &D, dir: &str, snapshot: Option<(Index, Term)>) -> Result<Judged, Fatal> {
-    let mut found = Vec::new();
-    for id in segments(disk, dir).map_err(disk::fatal("list log"))? {
-        let bytes = disk::read(disk, &disk::join(dir, &segment::name(id))).map_err(disk::fatal("read log"))?;
-        found.push(recover::Scanned { id, length: bytes.len() as u64, batches: segment::scan(id, &bytes) });
-    }
-    let said = vouch::read(disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+    let (_, found, said) = Wal::read(disk, dir)?;
     let log = recover::recover(&found, said, snapshot)?;
     let (chain, _) = recover::chain_of(&found, log.vouched);
     let first = log.entries.first().map_or(log.last.0 + 1, |(entry, _)| entry.index);

@@ -151,8 +151,7 @@ impl<D: Disk> Wal<D> {
             return Err(Fatal::Bug(format!("a log segment of {} bytes", options.segment_bytes)));
         }
         disk::ensure_dir(&disk, dir).map_err(disk::fatal("create log"))?;
-        let (names, found) = Self::read(&disk, dir)?;
-        let said = vouch::read(&disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+        let (names, found, said) = Self::read(&disk, dir)?;
         let log = recover::recover(&found, said, snapshot)?;
 
         let free: Vec<_> = names.iter().filter(|name| name.ends_with(FREE_SUFFIX)).cloned().collect();
@@ -261,14 +260,13 @@ impl<D: Disk> Wal<D> {
     ///
     /// - Errors: [`Fatal::Corrupt`] if it is damaged or has lost its beginning, so that it held something once.
     pub fn is_blank(disk: &D, dir: &str) -> Result<bool, Fatal> {
-        let (_, found) = Self::read(disk, dir)?;
-        let said = vouch::read(disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+        let (_, found, said) = Self::read(disk, dir)?;
         let log = recover::recover(&found, said, None)?;
         Ok(log.entries.is_empty() && log.hard_state == HardState::default())
     }
 
-    /// All file names in `dir`, and the segments among them, read whole.
-    fn read(disk: &D, dir: &str) -> Result<(Vec<String>, Vec<Scanned>), Fatal> {
+    /// All file names in `dir`, the segments among them, read whole, and what is vouched for beside them.
+    fn read(disk: &D, dir: &str) -> Result<(Vec<String>, Vec<Scanned>, Position), Fatal> {
         let names = disk.list(dir).map_err(disk::fatal("list log"))?;
         let mut found = Vec::new();
         for id in names.iter().filter_map(|name| segment::parse_name(name)) {
@@ -276,7 +274,8 @@ impl<D: Disk> Wal<D> {
             let bytes = disk::read(disk, &path).map_err(disk::fatal("read log"))?;
             found.push(Scanned { id, length: bytes.len() as u64, batches: segment::scan(id, &bytes) });
         }
-        Ok((names, found))
+        let said = vouch::read(disk, dir).map_err(disk::fatal("read what vouches for the log"))?;
+        Ok((names, found, said))
     }
 
     /// Where the new segment takes over, and the entries that it must copy since nothing vouches for them.

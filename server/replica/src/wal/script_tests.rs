@@ -13,6 +13,8 @@ struct Script {
     disk: SimDisk,
     wal: Option<Wal<SimDisk>>,
     snapshot: Option<(Index, Term)>,
+    /// A file's bytes, for `put_back`.
+    kept: Vec<u8>,
 }
 
 impl goldenscript::Runner for Script {
@@ -92,11 +94,17 @@ impl goldenscript::Runner for Script {
                 let path = disk::join("wal", args.next_pos().ok_or("want a file")?);
                 let bytes: usize = args.next_pos().ok_or("want bytes")?.parse()?;
                 let whole = disk::read(&self.disk, &path)?;
-                self.disk.unlink(&path)?;
-                let file = self.disk.create(&path)?;
-                file.write_at(&whole[..bytes], 0)?;
-                file.sync()?;
-                self.disk.sync_dir("wal")?;
+                self.write_whole(&path, &whole[..bytes])?;
+            }
+            // keep FILE, put_back FILE: the file is as it was when it was kept, whatever happened since; a process that does not
+            // know it leaves it so.
+            "keep" => {
+                let path = disk::join("wal", args.next_pos().ok_or("want a file")?);
+                self.kept = disk::read(&self.disk, &path)?;
+            }
+            "put_back" => {
+                let path = disk::join("wal", args.next_pos().ok_or("want a file")?);
+                self.write_whole(&path, &self.kept)?;
             }
             // fail sync|error: the next operation that changes something fails.
             "fail" => {
@@ -142,6 +150,15 @@ impl goldenscript::Runner for Script {
 }
 
 impl Script {
+    /// Puts other bytes in a file's place, durably.
+    fn write_whole(&self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
+        self.disk.unlink(path)?;
+        let file = self.disk.create(path)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        self.disk.sync_dir("wal")
+    }
+
     fn wal(&mut self) -> Result<&mut Wal<SimDisk>, &'static str> {
         self.wal.as_mut().ok_or("the log is not open")
     }
@@ -191,7 +208,7 @@ fn scripts() -> Result<(), Box<dyn Error>> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/wal");
     let mut ran = 0;
     for file in std::fs::read_dir(dir)? {
-        let mut script = Script { disk: SimDisk::new(), wal: None, snapshot: None };
+        let mut script = Script { disk: SimDisk::new(), wal: None, snapshot: None, kept: Vec::new() };
         goldenscript::run(&mut script, file?.path())?;
         ran += 1;
     }
