@@ -18,10 +18,10 @@ use mechi_controller::keys::{self, Kind};
 use mechi_controller::kv::{Error, Range, Txn};
 use mechi_controller::types::event::Event;
 use mechi_controller::types::meta::ObjectMeta;
-use mechi_controller::types::node::Namespace;
+use mechi_controller::types::node::{Namespace, Node};
 use mechi_controller::types::pod::Pod;
 use mechi_controller::types::workload::{Deployment, ReplicaSet};
-use nodes::Machines;
+use nodes::{LEAVE, Machines};
 use serde_json::json;
 use std::collections::BTreeSet;
 use world::{Ablation, Ground, HOLD, Part, Play, Setting, Without, ablation::ablations, run, worlds};
@@ -64,7 +64,7 @@ struct World {
 impl World {
     /// What a person does.
     fn user(&mut self) {
-        match self.ground.rng.below(15) {
+        match self.ground.rng.below(16) {
             0..3 => {
                 let (name, replicas) = (["web", "db"][self.ground.rng.below(2) as usize], self.ground.rng.below(6));
                 let strategy = match self.ground.rng.below(3) {
@@ -72,15 +72,20 @@ impl World {
                     1 => json!({"rollingUpdate": {"maxSurge": self.ground.rng.below(3), "maxUnavailable": 1}}),
                     _ => json!({"rollingUpdate": {"maxSurge": "50%", "maxUnavailable": self.ground.rng.below(2)}}),
                 };
-                // Some do not wait long for a node that is not heard of.
-                let toleration = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3});
-                let tolerations = match self.ground.rng.below(3) {
-                    0 => json!([]),
-                    _ => json!([
-                        toleration("node.kubernetes.io/unreachable"),
-                        toleration("node.kubernetes.io/not-ready")
-                    ]),
+                // Some do not wait long for a node that is not heard of, or that people want to be empty; some stay there.
+                let toleration = |key: &str, seconds: Option<i64>| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+                let mut tolerations = match self.ground.rng.below(3) {
+                    0 => vec![],
+                    _ => vec![
+                        toleration("node.kubernetes.io/unreachable", Some(3)),
+                        toleration("node.kubernetes.io/not-ready", Some(3)),
+                    ],
                 };
+                match self.ground.rng.below(3) {
+                    0 => {}
+                    1 => tolerations.push(toleration(LEAVE, Some(3))),
+                    _ => tolerations.push(toleration(LEAVE, None)),
+                }
                 let kept = self.ground.rng.below(3);
                 self.ground.say(|| format!("a user makes {name} with {replicas} pods"));
                 self.ground.make::<Deployment>(json!({
@@ -145,6 +150,12 @@ impl World {
                 Some(_) => {}
                 None => self.ground.make::<Namespace>(json!({"metadata": {"name": "a"}})),
             },
+            14 => {
+                if let Some(node) = self.ground.pick::<Node>() {
+                    self.ground.say(|| format!("a user taints {}, or takes the taint away", node.metadata.name));
+                    nodes::taint(&mut self.ground, &node);
+                }
+            }
             _ => {
                 // An object that is held stays, and may still be changed, when it is told to go.
                 if let Some(pod) = self.ground.pick::<Pod>().filter(|pod| !pod.metadata.is_going()) {
@@ -545,8 +556,8 @@ const ABLATIONS: &[Ablation] = &[
     },
     Ablation {
         name: "Node: its own version, when pods have to leave it",
-        rules: &[],
-        why: "that it is not heard of is compared, too; it is needed for taints that people add, and nobody adds one here",
+        rules: &["S12"],
+        why: "a pod has to leave for a taint that is not there any more",
         without: Without::Guard(|part| part.is("node", "seen", Kind::Node) && !part.writes()),
     },
     Ablation {

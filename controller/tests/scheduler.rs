@@ -13,7 +13,7 @@ use mechi_controller::elect::{self, Elector};
 use mechi_controller::keys::Kind;
 use mechi_controller::kv::{Error, Outcome, Txn};
 use mechi_controller::sched::table::Needs;
-use mechi_controller::sched::view::View;
+use mechi_controller::sched::view::{Told, View};
 use mechi_controller::sched::{COMPONENT, Scheduler, filter};
 use mechi_controller::types::node::Node;
 use mechi_controller::types::pod::Pod;
@@ -140,7 +140,10 @@ impl World {
         let now = self.ground.now();
         let replica = &mut self.replicas[n];
         let told = self.ground.hear(&mut replica.feed, &mut replica.view, &mut replica.watcher, revisions_max);
-        if let Some((told, _)) = told {
+        if let Some((mut told, _)) = told {
+            if self.ground.is_without("waits") {
+                told.retain(|one| !matches!(one, Told::Waits { .. }));
+            }
             replica.scheduler.told(&mut replica.view, &told, now);
         }
         assert_eq!(used(&replica.view), replica.view.used_anew(), "what is used is not what its pods need");
@@ -456,6 +459,12 @@ const ABLATIONS: &[Ablation] = &[
         rules: &["L1", "L3", "L4"],
         why: "the key is somebody else's incarnation, so that its own fence keeps the winner out",
         without: Without::Guard(|part| part.by == "elector"),
+    },
+    Ablation {
+        name: "Scheduler: that it is told who waits",
+        rules: &["S11"],
+        why: "a pod waits and is in no queue",
+        without: Without::Step("waits"),
     },
     Ablation {
         name: "Scheduler: the list after it has won",

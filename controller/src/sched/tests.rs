@@ -124,3 +124,36 @@ fn a_bind_that_was_not_done_wakes_who_waits_for_its_room() {
     assert!(bench.scheduler.answered(&mut bench.view, id, lost, at(0)).is_none());
     assert_eq!(bench.scheduler.queues().lengths(), [1, 1, 0, 0]);
 }
+
+/// S11, broken in each of the ways in which it can be.
+#[test]
+fn the_auditor_finds_whoever_is_not_in_exactly_one_place() {
+    use crate::audit::queues;
+    type Break = fn(&mut Scheduler, &ObjectKey);
+    let ways: [(&str, Break); 6] = [
+        ("it waits, and no queue has it", |scheduler, key| scheduler.queues.remove(key)),
+        ("it waits, and no queue has it", |scheduler, key| {
+            let created = scheduler.queues.get(key).expect("it waits").created;
+            scheduler.queues.add(key, created + 1, 0);
+        }),
+        ("it is in hand, and in nobody's", |scheduler, _| scheduler.flights.clear()),
+        ("it is on its way, and in a queue", |scheduler, key| scheduler.queues.put_back(key)),
+        ("it is on its way twice", |scheduler, _| {
+            let flight = scheduler.flights.values().next().expect("it is on its way").clone();
+            scheduler.flights.insert(u64::MAX, flight);
+        }),
+        ("2 are in queues, and 1 wait", |scheduler, _| {
+            scheduler.queues.add(&ObjectKey::new(keys::Kind::Pod, "a", "ghost"), 1, 0);
+        }),
+    ];
+    for (text, breaks) in ways {
+        let mut bench = Bench::new(&[node("n1", "2"), pod("waits", 0, "2", "")]);
+        assert_eq!(queues::waiting(&bench.view, &bench.scheduler), []);
+        assert!(bench.plan(at(0)).is_some());
+        assert_eq!(queues::waiting(&bench.view, &bench.scheduler), [], "it is on its way");
+        breaks(&mut bench.scheduler, &ObjectKey::new(keys::Kind::Pod, "a", "waits"));
+        let found = queues::waiting(&bench.view, &bench.scheduler);
+        assert!(found.iter().all(|finding| finding.rule == "S11"), "{found:?}");
+        assert!(found.iter().any(|finding| finding.text == text), "{text:?} is not among {found:?}");
+    }
+}

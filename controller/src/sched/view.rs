@@ -24,18 +24,27 @@ use std::sync::Arc;
 /// A pod.
 #[derive(Clone, Debug)]
 pub(super) enum Slot {
-    /// It wants a node from us: as the store has it.
-    Waiting { item: KeyValue, priority: i32, nominated: Option<(Arc<str>, Arc<Needs>)> },
+    /// It wants a node from us. Boxed: most pods run, and each slot is as large as the largest kind.
+    Waiting(Box<Pending>),
     /// It uses a node; one of a higher priority may want its room, if it is not told to go anyway.
     Bound { created: Revision, node: Arc<str>, needs: Arc<Needs>, priority: i32, started: Option<Time>, going: bool },
     /// It uses nothing and wants nothing from us.
     Idle { created: Revision },
 }
 
+/// A pod that waits.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// As the store has it.
+    item: KeyValue,
+    priority: i32,
+    nominated: Option<(Arc<str>, Arc<Needs>)>,
+}
+
 impl Slot {
     pub(super) fn created(&self) -> Revision {
         match self {
-            Self::Waiting { item, .. } => item.created,
+            Self::Waiting(pending) => pending.item.created,
             Self::Bound { created, .. } | Self::Idle { created } => *created,
         }
     }
@@ -43,9 +52,9 @@ impl Slot {
     /// What it keeps from others, and where: who is less urgent has it no more even if the pod only waits for it.
     fn holds(&self) -> Option<(&Arc<str>, &Arc<Needs>, i32)> {
         match self {
-            Self::Bound { node, needs, priority, .. }
-            | Self::Waiting { nominated: Some((node, needs)), priority, .. } => Some((node, needs, *priority)),
-            Self::Waiting { nominated: None, .. } | Self::Idle { .. } => None,
+            Self::Bound { node, needs, priority, .. } => Some((node, needs, *priority)),
+            Self::Waiting(pending) => pending.nominated.as_ref().map(|(node, needs)| (node, needs, pending.priority)),
+            Self::Idle { .. } => None,
         }
     }
 }
@@ -156,7 +165,7 @@ fn slot(item: KeyValue, names: &mut HashSet<Arc<str>>, makes: &mut HashSet<Arc<N
         // Copies: each would keep all that came with it, a page of a list for one pod.
         let (key, value) = (Bytes::copy_from_slice(&item.key), Bytes::copy_from_slice(&item.value));
         let item = KeyValue { key, value, ..item };
-        Slot::Waiting { item, priority, nominated }
+        Slot::Waiting(Box::new(Pending { item, priority, nominated }))
     }
 }
 
@@ -169,7 +178,7 @@ impl View {
     /// Pods that want a node from us, and which incarnations.
     pub fn waits(&self) -> impl Iterator<Item = (&ObjectKey, Revision)> {
         let waits = |(key, slot): (_, &Slot)| match slot {
-            Slot::Waiting { item, .. } => Some((key, item.created)),
+            Slot::Waiting(pending) => Some((key, pending.item.created)),
             Slot::Bound { .. } | Slot::Idle { .. } => None,
         };
         self.pods.iter().filter_map(waits)
@@ -188,7 +197,7 @@ impl View {
     /// Pods that wait, that use a node, and all others.
     pub fn counts(&self) -> (usize, usize, usize) {
         self.pods.values().fold((0, 0, 0), |(waiting, bound, idle), slot| match slot {
-            Slot::Waiting { .. } => (waiting + 1, bound, idle),
+            Slot::Waiting(_) => (waiting + 1, bound, idle),
             Slot::Bound { .. } => (waiting, bound + 1, idle),
             Slot::Idle { .. } => (waiting, bound, idle + 1),
         })
@@ -197,7 +206,7 @@ impl View {
     /// A pod that waits, as the store has it.
     pub fn waiting(&self, key: &ObjectKey) -> Option<&KeyValue> {
         match self.pods.get(key)? {
-            Slot::Waiting { item, .. } => Some(item),
+            Slot::Waiting(pending) => Some(&pending.item),
             _ => None,
         }
     }
@@ -234,8 +243,9 @@ impl View {
         if self.assumed.contains_key(key) || self.nominated.contains_key(key) {
             return;
         }
-        let Some(Slot::Waiting { nominated: Some((node, needs)), priority, .. }) = self.pods.get(key) else { return };
-        let nominated = Nominated { node: node.clone(), needs: needs.clone(), priority: *priority };
+        let Some(Slot::Waiting(pending)) = self.pods.get(key) else { return };
+        let Some((node, needs)) = pending.nominated.clone() else { return };
+        let nominated = Nominated { node, needs, priority: pending.priority };
         if let Some(place) = self.table.place(&nominated.node) {
             self.table.take(place, &nominated.needs);
         }
@@ -279,8 +289,9 @@ impl View {
     fn put(&mut self, key: ObjectKey, slot: Slot, told: &mut Vec<Told>) {
         self.remove(&key, Some(&slot), told);
         match &slot {
-            Slot::Waiting { item, priority, .. } => {
-                told.push(Told::Waits { key: key.clone(), created: item.created, priority: *priority });
+            Slot::Waiting(pending) => {
+                let (created, priority) = (pending.item.created, pending.priority);
+                told.push(Told::Waits { key: key.clone(), created, priority });
             }
             Slot::Bound { node, needs, priority, .. } => {
                 let assumed = self.unassume(&key);
@@ -433,7 +444,7 @@ impl Mirror for View {
             self.put(key, slot, &mut told);
         }
         for (key, assumed) in assumed {
-            let waits = |slot: &Slot| matches!(slot, Slot::Waiting { item, .. } if item.created == assumed.created);
+            let waits = |slot: &Slot| matches!(slot, Slot::Waiting(pending) if pending.item.created == assumed.created);
             if self.pods.get(&key).is_some_and(waits) {
                 self.unreserve(&key);
                 if let Some(place) = self.table.place(&assumed.node) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Worlds that a test looks at, if nobody says otherwise.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 5_000;
 
 /// Between two words about how far it is.
 const PROGRESS_SECONDS: u64 = 10;

@@ -10,11 +10,14 @@ use mechi_controller::kv::{Error, Guard, LeaseId, Revision, Txn};
 use mechi_controller::limits::HEARTBEAT_MS;
 use mechi_controller::sched::filter::keeps_out;
 use mechi_controller::types::meta::{Condition, set_condition};
-use mechi_controller::types::node::Node;
+use mechi_controller::types::node::{Node, Taint};
 use mechi_controller::types::pod::Pod;
 use mechi_controller::types::resource::{Held, Resource as _};
 use serde_json::json;
 use std::collections::BTreeSet;
+
+/// The taint by which people make pods leave a node.
+pub(crate) const LEAVE: &str = "example.com/leave";
 
 /// Machines; the first three are in one zone, the others in another.
 pub(crate) const MACHINES: usize = 5;
@@ -212,8 +215,15 @@ impl Machines {
         }
     }
 
-    /// All troubles end: whoever is cut off is back, and who is dead is back or is said to be gone.
+    /// All troubles end: whoever is cut off is back, and who is dead is back or is said to be gone. On the first two
+    /// machines pods may run, whatever people wanted.
     pub(crate) fn heal(&mut self, ground: &mut Ground) {
+        for n in 0..2 {
+            let node = ground.held::<Node>("", &self.all[n].name);
+            if let Some(node) = node.filter(|node| people(node).is_some()) {
+                taint(ground, &node);
+            }
+        }
         for n in 0..MACHINES {
             let is_lost = self.all[n].state == State::Dead && n > 1 && ground.rng.below(2) == 0;
             if is_lost {
@@ -247,7 +257,8 @@ impl Machines {
     pub(crate) fn judge(&self, ground: &Ground) {
         let (nodes, pods) = (ground.all::<Node>(), ground.all::<Pod>());
         for node in &nodes {
-            assert!(node.is_ready() && node.spec.taints.is_empty(), "L1: {} is not well", node.metadata.name);
+            let is_well = node.is_ready() && node.spec.taints.iter().all(|taint| taint.key == LEAVE);
+            assert!(is_well, "L1: {} is not well", node.metadata.name);
         }
         for node in &nodes {
             let brake = ground.store.get(keys::brake(&zone_of(node)).as_bytes());
@@ -256,8 +267,17 @@ impl Machines {
         }
         for pod in &pods {
             assert!(!pod.metadata.is_going(), "L1: {} should be gone", pod.metadata.name);
-            let node = nodes.iter().any(|node| node.metadata.name == pod.spec.node_name);
-            assert!(node || pod.spec.node_name.is_empty(), "L2: {} is on a node that is gone", pod.metadata.name);
+            let node = nodes.iter().find(|node| node.metadata.name == pod.spec.node_name);
+            assert!(
+                node.is_some() || pod.spec.node_name.is_empty(),
+                "L2: {} is on a node that is gone",
+                pod.metadata.name
+            );
+            let taint = node.filter(|_| pod.is_active()).and_then(|node| people(node));
+            let stays = |taint: &Taint| {
+                pod.spec.tolerations.iter().any(|one| one.tolerates(taint) && one.toleration_seconds.is_none())
+            };
+            assert!(taint.is_none_or(stays), "L1: {} stays where it may not", pod.metadata.name);
         }
         for machine in self.all.iter().filter(|machine| machine.state == State::Well) {
             let own = pods.iter().filter(|pod| pod.spec.node_name == machine.name && pod.is_active());
@@ -266,6 +286,25 @@ impl Machines {
             assert!(runs == own, "L1: {} runs {runs:?}, and should {own:?}", machine.name);
         }
     }
+}
+
+/// The taint that people have put on a node.
+fn people(node: &Node) -> Option<&Taint> {
+    node.spec.taints.iter().find(|taint| taint.key == LEAVE)
+}
+
+/// People want a node to be empty, or they do not any more.
+pub(crate) fn taint(ground: &mut Ground, node: &Held<Node>) {
+    let since = (ground.rng.below(2) == 0).then(|| ground.now().time);
+    ground.modify(node, Half::Wanted, |new| match people(new) {
+        Some(_) => new.spec.taints.retain(|taint| taint.key != LEAVE),
+        None => new.spec.taints.push(Taint {
+            key: LEAVE.to_owned(),
+            effect: "NoExecute".to_owned(),
+            time_added: since,
+            ..Taint::default()
+        }),
+    });
 }
 
 /// Which incarnation of which pod.
