@@ -13,6 +13,7 @@
 use crate::digest::{fnv, mix};
 use crate::kv::Revision;
 use std::fmt;
+use std::sync::Arc;
 
 /// Everything that is watched begins with it.
 pub const ROOT: &str = "/registry/";
@@ -89,41 +90,53 @@ impl Kind {
     }
 }
 
-/// Names an object, whatever its incarnation.
+/// Names an object, whatever its incarnation; they sort as their keys do in the store.
+///
+/// There is one for each pod, in several places: copies share what it says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace; empty if its kind has none.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
+    /// Its namespace and its name with a slash between them, or its name alone.
+    path: Arc<str>,
 }
 
 impl ObjectKey {
     /// An object's key; the namespace of a kind that has none is ignored.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        let namespace = if kind.is_namespaced() { namespace.to_owned() } else { String::new() };
-        Self { kind, namespace, name: name.to_owned() }
+        let path = if kind.is_namespaced() { format!("{namespace}/{name}").into() } else { name.into() };
+        Self { kind, path }
+    }
+
+    /// Its namespace; empty if its kind has none.
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.path.split_once('/').filter(|_| self.kind.is_namespaced()).unwrap_or(("", &self.path))
     }
 
     /// Reads a key of the store; `None` if it is of no object.
     pub fn parse(key: &[u8]) -> Option<Self> {
         let rest = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
-        let (resource, rest) = rest.split_once('/')?;
+        let (resource, path) = rest.split_once('/')?;
         let kind = Kind::ALL.into_iter().find(|kind| kind.resource() == resource)?;
-        let (namespace, name) = if kind.is_namespaced() { rest.split_once('/')? } else { ("", rest) };
+        let (namespace, name) = if kind.is_namespaced() { path.split_once('/')? } else { ("", path) };
         let is_whole = !name.is_empty() && !name.contains('/') && kind.is_namespaced() != namespace.is_empty();
-        is_whole.then(|| Self::new(kind, namespace, name))
+        is_whole.then(|| Self { kind, path: path.into() })
     }
 }
 
 /// Prints the store's key.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, namespace, name } = self;
-        let slash = if namespace.is_empty() { "" } else { "/" };
-        write!(f, "{ROOT}{}/{namespace}{slash}{name}", kind.resource())
+        write!(f, "{ROOT}{}/{}", self.kind.resource(), self.path)
     }
 }
 

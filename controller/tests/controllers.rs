@@ -244,7 +244,7 @@ impl World {
             (work.clone(), txns.remove(0))
         };
         let answer = self.ground.deliver(work.0.name(), &txn);
-        self.ground.say(|| format!("replica {n}, {:?} of {}: {answer:?}", work.0, work.1.name));
+        self.ground.say(|| format!("replica {n}, {:?} of {}: {answer:?}", work.0, work.1.name()));
         let ended = Ended::of(&answer);
         let is_last = self.replicas[n].busy[which].1.is_empty();
         if is_last || !matches!(ended, Ended::Written(_)) {

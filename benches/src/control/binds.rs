@@ -105,7 +105,7 @@ fn bound(event: &Event) -> Option<(usize, Revision)> {
     // With both quotes, so that `nominatedNodeName` is not taken for it; it is not written while it is empty.
     const FIELD: &[u8] = b"\"nodeName\":\"";
     let Event::Put(now) = event else { return None };
-    let n = ObjectKey::parse(&now.key)?.name.strip_prefix("p-")?.parse().ok()?;
+    let n = ObjectKey::parse(&now.key)?.name().strip_prefix("p-")?.parse().ok()?;
     let is_bound = now.value.windows(FIELD.len()).any(|part| part == FIELD);
     is_bound.then_some((n, now.modified))
 }

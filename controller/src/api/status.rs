@@ -96,24 +96,24 @@ impl Status {
 
     /// There is no such object.
     pub fn not_found(key: &ObjectKey) -> Self {
-        Self::new(404, "NotFound", format!("{} {:?} not found", key.kind.qualified(), key.name))
+        Self::new(404, "NotFound", format!("{} {:?} not found", key.kind.qualified(), key.name()))
     }
 
     /// There is one already.
     pub fn already_exists(key: &ObjectKey) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} {:?} already exists", key.kind.qualified(), key.name))
+        Self::new(409, "AlreadyExists", format!("{} {:?} already exists", key.kind.qualified(), key.name()))
     }
 
     /// It is not what it was when it was read.
     pub fn conflict(key: &ObjectKey) -> Self {
-        let (what, name) = (key.kind.qualified(), &key.name);
+        let (what, name) = (key.kind.qualified(), &key.name());
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {what} {name:?}: {why}"))
     }
 
     /// Its namespace goes.
     pub fn terminating(key: &ObjectKey) -> Self {
-        let (what, name, namespace) = (key.kind.qualified(), &key.name, &key.namespace);
+        let (what, name, namespace) = (key.kind.qualified(), &key.name(), &key.namespace());
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         Self::new(403, "Forbidden", format!("{what} {name:?} is forbidden: {why}"))
     }
@@ -127,7 +127,7 @@ impl Status {
             }
         }
         let told = if let [one] = &told[..] { one.clone() } else { format!("[{}]", told.join(", ")) };
-        Self::new(422, "Invalid", format!("{} {:?} is invalid: {told}", grouped(key.kind), key.name))
+        Self::new(422, "Invalid", format!("{} {:?} is invalid: {told}", grouped(key.kind), key.name()))
     }
 
     /// It cannot be read at all.

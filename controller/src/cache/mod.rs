@@ -146,16 +146,16 @@ impl Cache {
 
     /// All objects of a kind, broken ones too.
     pub fn keys(&self, kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Object)> {
-        let first = ObjectKey { kind, namespace: String::new(), name: String::new() };
+        let first = ObjectKey::new(kind, "", "");
         self.objects.range(first..).take_while(move |(key, _)| key.kind == kind)
     }
 
     /// All objects of a kind in a namespace.
     pub fn within<T: Cached>(&self, namespace: &str) -> impl Iterator<Item = &Held<T>> {
-        let first = ObjectKey { kind: T::KIND, namespace: namespace.to_owned(), name: String::new() };
+        let first = ObjectKey::new(T::KIND, namespace, "");
         let is_within = {
             let namespace = namespace.to_owned();
-            move |key: &ObjectKey| key.kind == T::KIND && key.namespace == namespace
+            move |key: &ObjectKey| key.kind == T::KIND && key.namespace() == namespace
         };
         self.objects.range(first..).take_while(move |(key, _)| is_within(key)).filter_map(|(_, object)| T::of(object))
     }
@@ -213,7 +213,7 @@ impl Cache {
     fn index(&mut self, key: &ObjectKey, object: Option<&Object>, enter: bool) {
         let Some(object) = object else { return };
         let owners = object.meta().into_iter().flat_map(|meta| &meta.owner_references);
-        for owner in owners.filter_map(|owner| owner.created(self.cluster_id, &key.namespace)) {
+        for owner in owners.filter_map(|owner| owner.created(self.cluster_id, &key.namespace())) {
             change(&mut self.by_owner, owner, key, enter);
         }
         if let Some(pod) = Pod::of(object)

@@ -12,7 +12,7 @@ fn pod(namespace: &str, name: &str, node: &str, owner: Option<Revision>) -> Pod 
     let set = ObjectKey::new(Kind::ReplicaSet, namespace, "web");
     let owner = owner.map(|created| OwnerReference {
         kind: set.kind.name().to_owned(),
-        name: set.name.clone(),
+        name: set.name().to_owned(),
         uid: keys::uid(CLUSTER, set.to_string().as_bytes(), created),
         controller: true,
         ..Default::default()
@@ -129,7 +129,7 @@ fn a_compaction_lists_anew_and_tells_only_what_changed() {
             break changes;
         }
     };
-    let mut told: Vec<_> = changes.objects.iter().map(|change| change.key.name.as_str()).collect();
+    let mut told: Vec<_> = changes.objects.iter().map(|change| change.key.name()).collect();
     told.sort_unstable();
     assert_eq!((told, cache.at()), (vec!["three", "two"], store.revision()));
     assert_equal(&store, &cache);

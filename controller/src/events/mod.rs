@@ -137,23 +137,23 @@ impl Recorder {
 
     fn event(&self, happening: &Happening, about: &About, now: Now) -> Event {
         let key = &about.key;
-        let namespace = if key.kind.is_namespaced() { key.namespace.clone() } else { DEFAULT_NAMESPACE.to_owned() };
+        let namespace = if key.kind.is_namespaced() { key.namespace() } else { DEFAULT_NAMESPACE };
         let bytes = self.instance.bytes().chain(now.ms.to_le_bytes()).chain(now.time.0.to_le_bytes());
         let number = fnv(bytes.chain(self.turns.to_le_bytes()));
         Event {
             api_version: "v1".to_owned(),
             kind: "Event".to_owned(),
             metadata: ObjectMeta {
-                name: format!("{}.{number:016x}", key.name),
-                namespace,
+                name: format!("{}.{number:016x}", key.name()),
+                namespace: namespace.to_owned(),
                 creation_timestamp: Some(now.time),
                 ..Default::default()
             },
             involved_object: ObjectReference {
                 api_version: Kind::api_version(key.kind).to_owned(),
                 kind: key.kind.name().to_owned(),
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
+                namespace: key.namespace().to_owned(),
+                name: key.name().to_owned(),
                 uid: about.uid.clone(),
                 ..Default::default()
             },

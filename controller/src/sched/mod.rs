@@ -206,7 +206,7 @@ impl Scheduler {
             }
             batch.add(view, place, bind);
             let node = &view.table.node(place).metadata.name;
-            let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
+            let message = format!("Successfully assigned {}/{} to {node}", key.namespace(), key.name());
             batch.notes.push(note(view, &key, &item, "Scheduled", message));
             view.assume(&key, &waiting, place, &needs);
             view.lower(&lifted);

@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn taken(queues: &mut Queues) -> Vec<String> {
-        std::iter::from_fn(|| queues.take()).map(|(key, _)| key.name).collect()
+        std::iter::from_fn(|| queues.take()).map(|(key, _)| key.name().to_owned()).collect()
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn choose_for(bench: &Bench, pod: &Value) -> Choice {
 /// Where a pod of this priority that needs so much would get room, and who would go.
 fn chosen(bench: &Bench, priority: i32, cpu: &str) -> Option<(String, Vec<String>)> {
     let Choice::Victims(place, victims) = choose_for(bench, &pod("new", priority, cpu, "")) else { return None };
-    let mut names: Vec<String> = victims.into_iter().map(|(key, _)| key.name).collect();
+    let mut names: Vec<String> = victims.into_iter().map(|(key, _)| key.name().to_owned()).collect();
     names.sort();
     Some((bench.view.table.node(place).metadata.name.clone(), names))
 }
