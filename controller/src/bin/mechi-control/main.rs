@@ -3,9 +3,10 @@
 //! In reading order: the words of its command line here, `store` (how the store is reached), `follow` (a copy that is kept
 //! up to date), `role` (one replica that is elected and acts), `scheduler` and `controllers` (what it does), `nodes` (fake
 //! ones) and their `journal`, `audit` (whether it was all right), `demo` (all of it at once), `metrics` and `http`, `log`,
-//! `clock`, `limits`.
+//! `clock`, `memory`, `limits`.
 
 mod limits;
+mod memory;
 mod clock;
 mod log;
 mod store;
@@ -37,9 +38,6 @@ use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A control plane over any etcd: it keeps pods, nodes, ReplicaSets and Deployments, and makes the world like them.
 #[derive(Parser, Debug)]
@@ -133,6 +131,7 @@ fn quantity(text: &str) -> Result<Quantity, String> {
 }
 
 fn main() -> ExitCode {
+    memory::keep_small();
     let words = Words::parse();
     log::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
