@@ -69,6 +69,12 @@ pub const DEPLOYMENTS_PER_PERSON_MAX: usize = 3;
 /// Pods of one Deployment.
 pub const REPLICAS_MAX: u64 = 40;
 
+/// People who have a Deployment of urgent pods beside the others.
+pub const URGENT_PEOPLE_MAX: usize = 2;
+
+/// One node of so many may be wanted whole by one person's urgent pods, so that in the end all others fit beside them.
+pub const NODES_PER_URGENT: u64 = 20;
+
 /// Nodes that one person keeps cordoned at once.
 pub const CORDONED_PER_PERSON_MAX: usize = 3;
 

@@ -3,8 +3,12 @@
 //! Each has Deployments of its own, so that what was promised to it last is what must be there in the end. An order to which
 //! no answer came is neither: it is given again before anything is concluded.
 
+use super::plane::NODE_CPU;
 use super::record::Record;
-use crate::limits::{CORDONED_PER_PERSON_MAX, DEPLOYMENTS_PER_PERSON_MAX, NODES_PER_DELETION, ORDER_MAX, REPLICAS_MAX};
+use crate::limits::{
+    CORDONED_PER_PERSON_MAX, DEPLOYMENTS_PER_PERSON_MAX, NODES_PER_DELETION, NODES_PER_URGENT, ORDER_MAX, REPLICAS_MAX,
+    URGENT_PEOPLE_MAX,
+};
 use anyhow::{Context, Result, ensure};
 use mechi_controller::api::change::{Deletion, Half};
 use mechi_controller::api::status::Status;
@@ -33,6 +37,12 @@ pub(super) const GIANT: &str = "giant";
 
 /// Its pods.
 const GIANT_REPLICAS: i32 = 2;
+
+/// How the name of a Deployment ends whose pods want whole nodes, and are more urgent than all others: those have to go.
+const URGENT: &str = "-urgent";
+
+/// Their priority.
+const URGENT_PRIORITY: i32 = 1_000;
 
 /// Between two orders of one person, in milliseconds.
 const PAUSE_MS: Range<u64> = 100..600;
@@ -109,7 +119,7 @@ pub(super) async fn begin(api: &Api<Etcd>) -> Result<()> {
     let namespace: Namespace = read(namespace.as_bytes(), true)?;
     api.create(namespace, today()).await.context("make the namespace")?;
     let wish = Wish { replicas: GIANT_REPLICAS, make: 1, is_paused: false };
-    let giant = deployment(GIANT, &wish, "1000", "RollingUpdate")?;
+    let giant = deployment(GIANT, &wish, "1000", 0, "RollingUpdate")?;
     api.create(giant, today()).await.context("make the Deployment that fits nowhere")?;
     Ok(())
 }
@@ -118,7 +128,7 @@ fn image(make: u64) -> String {
     format!("app:{make}")
 }
 
-fn deployment(name: &str, wish: &Wish, cpu: &str, strategy: &str) -> Result<Deployment, Status> {
+fn deployment(name: &str, wish: &Wish, cpu: &str, priority: i32, strategy: &str) -> Result<Deployment, Status> {
     let text = json!({
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
@@ -128,7 +138,7 @@ fn deployment(name: &str, wish: &Wish, cpu: &str, strategy: &str) -> Result<Depl
             "strategy": {"type": strategy},
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{
+                "spec": {"priority": priority, "containers": [{
                     "name": "app",
                     "image": image(wish.make),
                     "resources": {"requests": {"cpu": cpu, "memory": "64Mi"}},
@@ -195,9 +205,9 @@ impl Person {
     async fn act(&mut self) {
         match self.rng.below(100) {
             0..15 => self.make().await,
-            15..40 => self.change(|rng, wish| wish.replicas = rng.below(REPLICAS_MAX + 1) as i32).await,
-            40..55 => self.change(|_, wish| wish.make += 1).await,
-            55..63 => self.change(|_, wish| wish.is_paused = !wish.is_paused).await,
+            15..40 => self.change(|rng, wish, most| wish.replicas = rng.below(most + 1) as i32).await,
+            40..55 => self.change(|_, wish, _| wish.make += 1).await,
+            55..63 => self.change(|_, wish, _| wish.is_paused = !wish.is_paused).await,
             63..70 => self.delete().await,
             70..88 => self.delete_pod().await,
             88..97 => self.cordon().await,
@@ -258,7 +268,8 @@ impl Person {
     async fn create(&self, name: &str, wish: &Wish) -> Answer {
         // One in three stops all old pods before the first new one.
         let strategy = if name.ends_with('0') { "Recreate" } else { "RollingUpdate" };
-        match deployment(name, wish, "100m", strategy) {
+        let (cpu, priority) = if name.ends_with(URGENT) { (NODE_CPU, URGENT_PRIORITY) } else { ("100m", 0) };
+        match deployment(name, wish, cpu, priority, strategy) {
             Ok(new) => self.answer(self.api.create(new, today())).await,
             Err(_) => Answer::Refused,
         }
@@ -273,11 +284,18 @@ impl Person {
     }
 
     async fn make(&mut self) {
-        let mut names = (0..DEPLOYMENTS_PER_PERSON_MAX).map(|n| format!("p{}-{n}", self.number));
+        let urgent = (self.number < URGENT_PEOPLE_MAX).then(|| format!("p{}{URGENT}", self.number));
+        let mut names = (0..DEPLOYMENTS_PER_PERSON_MAX).map(|n| format!("p{}-{n}", self.number)).chain(urgent);
         let free = |name: &String| self.ordered.get(name).is_none_or(|ordered| ordered.wish.is_none());
         let Some(name) = names.find(free) else { return };
-        let wish = Wish { replicas: self.rng.below(REPLICAS_MAX + 1) as i32, make: 1, is_paused: false };
+        let replicas = self.rng.below(self.most(&name) + 1) as i32;
+        let wish = Wish { replicas, make: 1, is_paused: false };
         self.order(&name, Some(wish)).await;
+    }
+
+    /// How many pods it may want of a Deployment, so that in the end all fit.
+    fn most(&self, name: &str) -> u64 {
+        if name.ends_with(URGENT) { (self.nodes / NODES_PER_URGENT).max(1) } else { REPLICAS_MAX }
     }
 
     /// One of its Deployments, and what it wants of it.
@@ -287,9 +305,10 @@ impl Person {
         if own.is_empty() { None } else { Some(self.rng.pick(&own).clone()) }
     }
 
-    async fn change(&mut self, change: impl FnOnce(&mut Rng, &mut Wish)) {
+    async fn change(&mut self, change: impl FnOnce(&mut Rng, &mut Wish, u64)) {
         let Some((name, mut wish)) = self.any() else { return };
-        change(&mut self.rng, &mut wish);
+        let most = self.most(&name);
+        change(&mut self.rng, &mut wish, most);
         self.order(&name, Some(wish)).await;
     }
 
@@ -382,7 +401,7 @@ mod tests {
     fn a_wish_is_read_off_what_it_was_written_into() {
         let wish = Wish { replicas: 3, make: 7, is_paused: true };
         let first = Wish { replicas: 1, make: 1, is_paused: false };
-        let mut deployment = deployment("p0-1", &first, "100m", "Recreate").expect("a Deployment");
+        let mut deployment = deployment("p0-1", &first, "100m", 0, "Recreate").expect("a Deployment");
         assert_eq!(Wish::of(&deployment), Some(first));
         wish.write(&mut deployment);
         assert_eq!(Wish::of(&deployment), Some(wish));

@@ -22,8 +22,8 @@ const REPLICAS: usize = 2;
 /// What fake nodes do with pods: some fail, after a while.
 const SCRIPT: &str = "start=100ms,ready=200ms,stop=100ms,fail=20s@2%";
 
-/// What each fake node has.
-const NODE: [&str; 2] = ["--cpu=8", "--memory=32Gi"];
+/// Cores of each fake node.
+pub(super) const NODE_CPU: &str = "8";
 
 /// The fake nodes' journal, in the run's folder.
 pub(super) const JOURNAL: &str = "journal.jsonl";
@@ -126,7 +126,8 @@ impl Plane {
         }
         let (count, journal) = (options.nodes.to_string(), options.dir.join(JOURNAL));
         let journal = journal.to_str().context("the run's folder has no name in UTF-8")?;
-        let words = ["nodes", "--count", count.as_str(), "--script", SCRIPT, "--journal", journal, NODE[0], NODE[1]];
+        let words =
+            ["nodes", "--count", &count, "--script", SCRIPT, "--journal", journal, "--cpu", NODE_CPU, "--memory=32Gi"];
         let seed = options.seed ^ (processes.len() as u64 + 1) << 48;
         processes.push(Process::describe(cluster, "nodes", &words, &logs, seed)?);
         for process in &mut processes {

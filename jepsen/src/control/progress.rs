@@ -18,9 +18,13 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Looks of schedulers at their own queues.
 pub(super) const QUEUE_AUDITS: &str = "mechi_control_queue_audits_total";
 
+/// Pods for which others were told to go.
+pub(super) const PREEMPTIONS: &str = "scheduler_preemption_attempts_total";
+
 /// What is counted.
-const COUNTED: [&str; 6] = [
+const COUNTED: [&str; 7] = [
     QUEUE_AUDITS,
+    PREEMPTIONS,
     "mechi_control_queue_findings_total",
     "mechi_control_fence_rejections_total",
     "mechi_control_relists_total",

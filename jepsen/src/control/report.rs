@@ -2,6 +2,7 @@
 
 use super::ControlOptions;
 use super::harm::KINDS;
+use super::progress::PREEMPTIONS;
 use super::record::Looked;
 use super::trace::Tally;
 use crate::cell::commit;
@@ -103,6 +104,8 @@ impl Outcome {
         at_least("lines of the nodes' journal (S10)", self.facts.journal_lines, 1, gaps);
         at_least("looks at schedulers' queues (S11)", self.facts.queue_audits, 1, gaps);
         if self.facts.harm >= EVERY_KIND_FROM {
+            let preemptions = self.facts.metrics.get(PREEMPTIONS).copied().unwrap_or(0);
+            at_least("pods for which others had to go (S13)", preemptions, 1, gaps);
             for kind in KINDS {
                 let tally = self.facts.faults.get(kind).copied().unwrap_or_default();
                 at_least(&format!("effects of {kind}"), tally.effects, 1, gaps);
@@ -217,6 +220,7 @@ mod tests {
             orders: [1_000, 0, 0],
             journal_lines: 1,
             queue_audits: 1,
+            metrics: [(PREEMPTIONS, 1)].into(),
             ..Facts::default()
         };
         Outcome { facts, ..Outcome::default() }
@@ -232,10 +236,12 @@ mod tests {
         idle.facts.faults.remove("compact");
         idle.facts.looked.revisions = 2_999;
         idle.facts.orders[0] = 299;
+        idle.facts.metrics.clear();
         idle.weigh();
         let gaps = [
             "revisions: 2999, and 3000 were wanted",
             "orders of people that were done: 299, and 300 were wanted",
+            "pods for which others had to go (S13): 0, and 1 were wanted",
             "effects of compact: 0, and 1 were wanted",
         ];
         assert_eq!((idle.verdict(), idle.gaps), (Verdict::Unknown, gaps.map(str::to_owned).to_vec()));
