@@ -125,6 +125,26 @@ fn a_bind_that_was_not_done_wakes_who_waits_for_its_room() {
     assert_eq!(bench.scheduler.queues().lengths(), [1, 1, 0, 0]);
 }
 
+#[test]
+fn a_pod_that_is_too_large_for_any_node_says_so_and_nothing_else_is_written() {
+    let mut bench = Bench::new(&[node("n1", "2"), node("n2", "2"), pod("large", 10, "3", "")]);
+    let before = bench.store.revision();
+    bench.work(0);
+    assert_eq!(
+        message(&bench.pod("large")),
+        "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims \
+         found for incoming pod."
+    );
+    assert_eq!(bench.store.revision(), before + 1, "its status, and nothing else");
+    let (key, end) = (keys::ROOT.into(), keys::prefix_end(keys::ROOT).into());
+    let batch = bench.store.events(&key, &end, before + 1, usize::MAX).expect("nothing is compacted");
+    let written: Vec<String> =
+        batch.events.iter().map(|event| String::from_utf8_lossy(event.key()).into_owned()).collect();
+    assert_eq!(written, [super::bench::key("large").to_string()]);
+    let told: Vec<_> = bench.scheduler.take_notes().into_iter().map(|note| note.reason).collect();
+    assert_eq!(told, ["FailedScheduling"]);
+}
+
 /// S11, broken in each of the ways in which it can be.
 #[test]
 fn the_auditor_finds_whoever_is_not_in_exactly_one_place() {
@@ -151,7 +171,7 @@ fn the_auditor_finds_whoever_is_not_in_exactly_one_place() {
         assert_eq!(queues::waiting(&bench.view, &bench.scheduler), []);
         assert!(bench.plan(at(0)).is_some());
         assert_eq!(queues::waiting(&bench.view, &bench.scheduler), [], "it is on its way");
-        breaks(&mut bench.scheduler, &ObjectKey::new(keys::Kind::Pod, "a", "waits"));
+        breaks(&mut bench.scheduler, &super::bench::key("waits"));
         let found = queues::waiting(&bench.view, &bench.scheduler);
         assert!(found.iter().all(|finding| finding.rule == "S11"), "{found:?}");
         assert!(found.iter().any(|finding| finding.text == text), "{text:?} is not among {found:?}");
