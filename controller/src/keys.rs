@@ -90,7 +90,7 @@ impl Kind {
     }
 }
 
-/// Names an object, whatever its incarnation; they sort as their keys do in the store.
+/// Names an object, whatever its incarnation; those of a kind sort as their keys do in the store.
 ///
 /// There is one for each pod, in several places: copies share what it says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +106,11 @@ impl ObjectKey {
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         let path = if kind.is_namespaced() { format!("{namespace}/{name}").into() } else { name.into() };
         Self { kind, path }
+    }
+
+    /// Below all keys of a kind, whatever they are: anybody may write to the store.
+    pub(crate) fn below_all(kind: Kind) -> Self {
+        Self { kind, path: "".into() }
     }
 
     /// Its namespace; empty if its kind has none.
@@ -236,7 +241,11 @@ mod tests {
         assert_eq!(ObjectKey::parse(pod.to_string().as_bytes()), Some(pod));
         let node = ObjectKey::new(Kind::Node, "ignored", "n1");
         assert_eq!(node.to_string(), "/registry/nodes/n1");
-        assert_eq!(ObjectKey::parse(b"/registry/nodes/n1"), Some(node));
+        assert_eq!(ObjectKey::parse(b"/registry/nodes/n1"), Some(node.clone()));
+        assert_eq!((node.namespace(), node.name()), ("", "n1"));
+        let odd = ObjectKey::parse(b"/registry/pods/-a/b").expect("whoever wrote it");
+        assert_eq!((odd.namespace(), odd.name()), ("-a", "b"));
+        assert!(ObjectKey::below_all(Kind::Pod) < odd && node < ObjectKey::below_all(Kind::Pod));
         for other in [
             "/registry/pods/web",
             "/registry/pods//web",

@@ -238,7 +238,7 @@ impl World {
     fn notes(&mut self, n: usize) {
         for note in self.replicas[n].scheduler.take_notes() {
             let about = note.about.expect("it is about a pod");
-            let pod = self.ground.held::<Pod>("a", &about.key.name()).filter(|pod| pod.metadata.uid == about.uid);
+            let pod = self.ground.held::<Pod>("a", about.key.name()).filter(|pod| pod.metadata.uid == about.uid);
             let Some(pod) = pod else { continue };
             match note.reason {
                 "Scheduled" => {

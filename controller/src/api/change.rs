@@ -176,7 +176,7 @@ pub fn create<T: Rules>(
     checked(&object, &errors)?;
     let mut txn = Txn::new().guard(Guard::Absent { key: key.to_string().into() });
     if T::KIND.is_namespaced() {
-        let room = ObjectKey::new(Kind::Namespace, "", &key.namespace());
+        let room = ObjectKey::new(Kind::Namespace, "", key.namespace());
         let Some(namespace) = namespace else {
             return Err(Status::not_found(&room));
         };

@@ -106,14 +106,14 @@ impl Status {
 
     /// It is not what it was when it was read.
     pub fn conflict(key: &ObjectKey) -> Self {
-        let (what, name) = (key.kind.qualified(), &key.name());
+        let (what, name) = (key.kind.qualified(), key.name());
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {what} {name:?}: {why}"))
     }
 
     /// Its namespace goes.
     pub fn terminating(key: &ObjectKey) -> Self {
-        let (what, name, namespace) = (key.kind.qualified(), &key.name(), &key.namespace());
+        let (what, name, namespace) = (key.kind.qualified(), key.name(), key.namespace());
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         Self::new(403, "Forbidden", format!("{what} {name:?} is forbidden: {why}"))
     }

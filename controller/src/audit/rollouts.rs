@@ -101,7 +101,7 @@ impl Rollouts {
                     self.count(is, 1);
                     let owner = change.new.as_ref().or(change.old.as_ref()).and_then(Object::meta);
                     let name = owner.and_then(|meta| meta.controller()).map_or("", |owner| &owner.name);
-                    let set = cache.get::<ReplicaSet>(&change.key.namespace(), name);
+                    let set = cache.get::<ReplicaSet>(change.key.namespace(), name);
                     let Some(key) = set.and_then(|set| deployment_of(set)) else { continue };
                     let of = happened.entry(key).or_default();
                     let Some((set, true)) = was.filter(|was| is != Some(*was)) else { continue };
@@ -134,7 +134,7 @@ impl Rollouts {
     }
 
     fn judge(&mut self, cache: &Cache, key: &ObjectKey, what: Happened, found: &mut Vec<Found>) {
-        let Some(deployment) = cache.get::<Deployment>(&key.namespace(), &key.name()) else {
+        let Some(deployment) = cache.get::<Deployment>(key.namespace(), key.name()) else {
             self.settled.remove(key);
             return;
         };

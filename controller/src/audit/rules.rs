@@ -226,7 +226,7 @@ pub(super) fn owners(cache: &Cache, changes: &Changes, found: &mut Vec<Found>) {
 
 /// S4: at its creation an object's controlling owner is there, the one that is named, and its namespace takes new things.
 fn created(cache: &Cache, key: &ObjectKey, meta: &ObjectMeta, found: &mut Vec<Found>) {
-    let namespace = cache.get::<Namespace>("", &key.namespace());
+    let namespace = cache.get::<Namespace>("", key.namespace());
     if !namespace.is_some_and(|namespace| namespace.is_active()) {
         found.push((
             "S4",

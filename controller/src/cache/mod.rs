@@ -146,7 +146,7 @@ impl Cache {
 
     /// All objects of a kind, broken ones too.
     pub fn keys(&self, kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Object)> {
-        let first = ObjectKey::new(kind, "", "");
+        let first = ObjectKey::below_all(kind);
         self.objects.range(first..).take_while(move |(key, _)| key.kind == kind)
     }
 
@@ -213,7 +213,7 @@ impl Cache {
     fn index(&mut self, key: &ObjectKey, object: Option<&Object>, enter: bool) {
         let Some(object) = object else { return };
         let owners = object.meta().into_iter().flat_map(|meta| &meta.owner_references);
-        for owner in owners.filter_map(|owner| owner.created(self.cluster_id, &key.namespace())) {
+        for owner in owners.filter_map(|owner| owner.created(self.cluster_id, key.namespace())) {
             change(&mut self.by_owner, owner, key, enter);
         }
         if let Some(pod) = Pod::of(object)

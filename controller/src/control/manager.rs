@@ -141,10 +141,10 @@ impl Manager {
         let Some(owner) = old.metadata.controller().filter(|owner| owner.kind == Kind::ReplicaSet.name()) else {
             return;
         };
-        let set = cache.get::<ReplicaSet>(&change.key.namespace(), &owner.name);
+        let set = cache.get::<ReplicaSet>(change.key.namespace(), &owner.name);
         let deployment = set.and_then(|set| set.metadata.controller());
         if let Some(owner) = deployment.filter(|owner| owner.kind == Kind::Deployment.name()) {
-            let key = ObjectKey::new(Kind::Deployment, &change.key.namespace(), &owner.name);
+            let key = ObjectKey::new(Kind::Deployment, change.key.namespace(), &owner.name);
             self.queue.add((Controller::Deployment, key), priority);
         }
     }
@@ -156,7 +156,7 @@ impl Manager {
             Kind::Deployment => self.queue.add((Controller::Deployment, key.clone()), priority),
             Kind::Namespace => self.namespace(cache, key, priority),
             Kind::Node => {
-                self.node(&key.name(), priority);
+                self.node(key.name(), priority);
                 let zone = |object: Option<&Object>| object.and_then(Node::of).map(|node| node::zone_of(node));
                 // Its zone is smaller now, and nobody else would notice.
                 if change.old.is_some() && zone(change.old.as_ref()) != zone(change.new.as_ref()) {
@@ -178,7 +178,7 @@ impl Manager {
             }
         }
         if key.kind.is_namespaced() {
-            let room = ObjectKey::new(Kind::Namespace, "", &key.namespace());
+            let room = ObjectKey::new(Kind::Namespace, "", key.namespace());
             self.queue.add((Controller::Namespace, room), priority);
             let has_to_look = |meta: &ObjectMeta| !meta.owner_references.is_empty() || meta.is_going();
             if change.new.as_ref().and_then(Object::meta).is_some_and(has_to_look) {
@@ -209,7 +209,7 @@ impl Manager {
     fn owners(&mut self, key: &ObjectKey, meta: &ObjectMeta, priority: Priority) {
         for owner in &meta.owner_references {
             let Some(kind) = Kind::of_name(&owner.kind) else { continue };
-            let owner = ObjectKey::new(kind, &key.namespace(), &owner.name);
+            let owner = ObjectKey::new(kind, key.namespace(), &owner.name);
             match kind {
                 Kind::ReplicaSet => self.queue.add((Controller::ReplicaSet, owner.clone()), priority),
                 Kind::Deployment => self.queue.add((Controller::Deployment, owner.clone()), priority),
@@ -222,7 +222,7 @@ impl Manager {
 
     /// Who may want a pod that nobody manages.
     fn adopters(&mut self, cache: &Cache, key: &ObjectKey, meta: &ObjectMeta, priority: Priority) {
-        for set in cache.within::<ReplicaSet>(&key.namespace()) {
+        for set in cache.within::<ReplicaSet>(key.namespace()) {
             if set.spec.selector.as_ref().is_some_and(|selector| selector.matches(&meta.labels)) {
                 self.queue.add((Controller::ReplicaSet, crate::types::resource::Resource::key(&**set)), priority);
             }

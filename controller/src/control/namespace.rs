@@ -14,14 +14,14 @@ use crate::types::workload::{Deployment, ReplicaSet};
 /// Works out what a namespace needs.
 pub fn reconcile(cache: &Cache, key: &ObjectKey, now: Now) -> Plan {
     let mut plan = Plan::default();
-    let Some(namespace) = cache.get::<Namespace>("", &key.name()).filter(|namespace| namespace.metadata.is_going())
+    let Some(namespace) = cache.get::<Namespace>("", key.name()).filter(|namespace| namespace.metadata.is_going())
     else {
         return plan;
     };
     // Owners first, or they would make anew what is deleted.
-    let mut left = empty::<Deployment>(cache, &key.name(), now, &mut plan);
-    left += empty::<ReplicaSet>(cache, &key.name(), now, &mut plan);
-    left += empty::<Pod>(cache, &key.name(), now, &mut plan);
+    let mut left = empty::<Deployment>(cache, key.name(), now, &mut plan);
+    left += empty::<ReplicaSet>(cache, key.name(), now, &mut plan);
+    left += empty::<Pod>(cache, key.name(), now, &mut plan);
     let keeps = |finalizer: &String| finalizer != NAMESPACE_FINALIZER;
     if left == 0 && !namespace.spec.finalizers.iter().all(keeps) {
         let mut new = namespace.to_object();

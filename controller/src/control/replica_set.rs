@@ -25,7 +25,7 @@ const FAILED_CREATE: &str = "FailedCreate";
 /// Works out what a ReplicaSet needs.
 pub fn reconcile(cache: &Cache, key: &ObjectKey, now: Now) -> Plan {
     let mut plan = Plan::default();
-    let Some(set) = cache.get::<ReplicaSet>(&key.namespace(), &key.name()) else {
+    let Some(set) = cache.get::<ReplicaSet>(key.namespace(), key.name()) else {
         return plan;
     };
     if !set.metadata.is_going() && claim(cache, set, &mut plan) {

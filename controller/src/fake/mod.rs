@@ -155,14 +155,14 @@ impl Fleet {
         for change in &changes.objects {
             let is_ours = |pod: &Held<Pod>| self.members.contains_key(&pod.spec.node_name);
             match change.key.kind {
-                Kind::Pod if cache.get::<Pod>(&change.key.namespace(), &change.key.name()).is_some_and(is_ours) => {
+                Kind::Pod if cache.get::<Pod>(change.key.namespace(), change.key.name()).is_some_and(is_ours) => {
                     self.queue.add(change.key.clone(), Priority::Change);
                 }
                 Kind::Pod => {
                     self.timers.remove(&change.key);
                     self.stopped(&change.key);
                 }
-                Kind::Node => self.node(&change.key.name()),
+                Kind::Node => self.node(change.key.name()),
                 _ => {}
             }
         }
@@ -216,7 +216,7 @@ impl Fleet {
 
     fn look(&mut self, cache: &Cache, key: &ObjectKey, now: Now) -> Look {
         match key.kind {
-            Kind::Node => self.look_at_node(cache, &key.name(), now).map_or(Look::Nothing, Look::Write),
+            Kind::Node => self.look_at_node(cache, key.name(), now).map_or(Look::Nothing, Look::Write),
             _ => self.look_at_pod(cache, key, now),
         }
     }
@@ -237,7 +237,7 @@ impl Fleet {
     }
 
     fn look_at_pod(&mut self, cache: &Cache, key: &ObjectKey, now: Now) -> Look {
-        let pod = cache.get::<Pod>(&key.namespace(), &key.name());
+        let pod = cache.get::<Pod>(key.namespace(), key.name());
         let Some(pod) = pod.filter(|pod| self.members.contains_key(&pod.spec.node_name)) else {
             self.timers.remove(key);
             self.stopped(key);

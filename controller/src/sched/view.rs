@@ -473,7 +473,7 @@ impl Mirror for View {
                 (Event::Delete { .. }, Some(key)) if key.kind == Kind::Pod => self.remove(&key, None, &mut told),
                 (Event::Put(item), Some(key)) if key.kind == Kind::Node => self.enter(&item, &mut told),
                 (Event::Delete { .. }, Some(key)) if key.kind == Kind::Node => {
-                    self.table.leave(&key.name());
+                    self.table.leave(key.name());
                     told.push(Told::Node);
                 }
                 (_, Some(_)) => {}

@@ -221,7 +221,7 @@ impl Ground {
     fn cleans_up(&self, by: &str, txn: &Txn) -> Option<(&'static str, String)> {
         let deleted = txn.writes().iter().filter(|write| by == "deployment" && matches!(write, Write::Delete { .. }));
         let sets = deleted.filter_map(|write| ObjectKey::parse(write.key()));
-        let mut sets = sets.filter_map(|key| self.auditor.cache().get::<ReplicaSet>(&key.namespace(), &key.name()));
+        let mut sets = sets.filter_map(|key| self.auditor.cache().get::<ReplicaSet>(key.namespace(), key.name()));
         let set = sets.find(|set| set.wanted() > 0)?;
         let text = format!("{} may have {} pods, and is taken away as an old make", set.metadata.name, set.wanted());
         Some(("clean-up", text))
@@ -233,7 +233,7 @@ impl Ground {
         let set = keys.iter().find(|key| by == "replicaset" && key.kind == Kind::ReplicaSet)?;
         let cache = self.auditor.cache();
         let is_victim = |key: &ObjectKey| {
-            let pod = cache.get::<Pod>(&key.namespace(), &key.name());
+            let pod = cache.get::<Pod>(key.namespace(), key.name());
             key.kind == Kind::Pod && pod.is_none_or(|pod| pod.metadata.is_going())
         };
         let victims: Vec<&ObjectKey> = keys.iter().filter(|key| is_victim(key)).collect();

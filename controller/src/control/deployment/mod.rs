@@ -26,7 +26,7 @@ use sets::Sets;
 /// Works out what a Deployment needs.
 pub fn reconcile(cache: &Cache, key: &ObjectKey, now: Now) -> Plan {
     let mut plan = Plan::default();
-    let Some(deployment) = cache.get::<Deployment>(&key.namespace(), &key.name()) else {
+    let Some(deployment) = cache.get::<Deployment>(key.namespace(), key.name()) else {
         return plan;
     };
     let sets = Sets::of(cache, deployment);

@@ -181,7 +181,7 @@ pub(super) fn set_revision(deployment: &mut Deployment, new: &ReplicaSet) {
 
 /// The make to go back to: that of a number, or the one before the newest if it is 0. Its template goes into the Deployment.
 pub fn undo(cache: &Cache, key: &ObjectKey, number: i64) -> Option<PodTemplateSpec> {
-    let deployment = cache.get::<Deployment>(&key.namespace(), &key.name())?;
+    let deployment = cache.get::<Deployment>(key.namespace(), key.name())?;
     let sets = Sets::of(cache, deployment);
     let wanted =
         sets.old.iter().filter(|set| number == 0 || revision(set) == number).max_by_key(|set| revision(set))?;

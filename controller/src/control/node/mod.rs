@@ -42,14 +42,14 @@ use crate::types::time::Time;
 ///   just begun to lead gives nodes that were cut off together with the former leader the time of a heartbeat.
 pub fn reconcile(cache: &Cache, key: &ObjectKey, now: Now, rests_until_ms: u64) -> Plan {
     let mut plan = Plan::default();
-    let Some(node) = cache.get::<Node>("", &key.name()) else {
+    let Some(node) = cache.get::<Node>("", key.name()) else {
         // What cannot be read is there all the same.
         if cache.object(key).is_none() {
             evict::orphans(cache, key, now, &mut plan);
         }
         return plan;
     };
-    let heard = is_heard(cache, &key.name());
+    let heard = is_heard(cache, key.name());
     // A node that is well in a zone that is well looks at no other.
     let matters = !heard || !node.is_ready() || zone::is_disrupted(cache, node);
     let zone = matters.then(|| zone::Zone::of(cache, node));
