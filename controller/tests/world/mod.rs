@@ -237,7 +237,7 @@ impl Ground {
             key.kind == Kind::Pod && pod.is_none_or(|pod| pod.metadata.is_going())
         };
         let victims: Vec<&ObjectKey> = keys.iter().filter(|key| is_victim(key)).collect();
-        let set = cache.get::<ReplicaSet>(&set.namespace(), &set.name()).filter(|_| !victims.is_empty())?;
+        let set = cache.get::<ReplicaSet>(set.namespace(), set.name()).filter(|_| !victims.is_empty())?;
         let own = cache.owned::<Pod>(set.created).filter(|pod| {
             let is_victim = victims.iter().any(|victim| victim.name() == pod.metadata.name);
             !is_victim && pod.metadata.controller().is_some_and(|owner| owner.uid == set.metadata.uid)

@@ -121,7 +121,7 @@ pub(super) fn not_ready(cache: &Cache, node: &Held<Node>, now: Now, plan: &mut P
 /// Takes away the pods of a node that is gone: nobody is left to stop them, and nobody to say that they have stopped.
 pub(super) fn orphans(cache: &Cache, node: &ObjectKey, now: Now, plan: &mut Plan) {
     let mut txn = Txn::new().guard(Guard::Absent { key: node.to_string().into() });
-    for pod in cache.on_node(&node.name()) {
+    for pod in cache.on_node(node.name()) {
         let message = "PodGC: node no longer exists";
         let Some(more) = told_to_go(pod, Some(0), "DeletionByPodGC", message, now.time) else { continue };
         if txn.writes().len() == EVICT_BATCH_MAX || !txn.fits_with(&more) {
